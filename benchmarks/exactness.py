@@ -1,0 +1,169 @@
+"""Is the Fisher right? Against autograd one image at a time, and the estimators against each other.
+
+For each probe and one task, on few images and 4 classes:
+
+* ``exact`` against autograd, one image and one class at a time; the largest error of a filter,
+  relative to ``max(F_f, 1e-6 x mean of its layer)``. In float32 also against float32 autograd: a
+  rounding error that moves an activation over a ReLU's edge changes single filters, in either.
+* ``monte_carlo`` against ``exact``: share of filters beyond 3 standard errors, and the aggregate.
+* bit-equal vectors for batch sizes 1, 7 and 32.
+
+    python benchmarks/exactness.py --data ../shared/kit/data/caltech101/landmarks.parquet \
+        --probes ../shared/kit/weights/resnet18.pqf_in1k.json ../shared/kit/weights/mobilenetv2_100.coral_in1k.json
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+
+from t2v_hub import data
+from t2v_hub.data import DecodedSample
+from t2v_hub.fisher import SquaredGradients, frozen
+from t2v_hub.fisher.estimators import directions, draw_labels
+from t2v_hub.head import Head, HeadRecipe
+from t2v_hub.probe import ProbeNetwork
+from t2v_hub.task2vec import Task2Vec
+
+Array = NDArray[np.float64]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--probes", nargs="*", default=[])
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--labels", type=int, default=40, help="drawn labels per image for monte_carlo")
+    options = parser.parse_args()
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vit = timm.create_model("vit_tiny_patch16_224", img_size=options.image_size, depth=3, num_classes=4)
+    networks: list[tuple[str, object]] = [(Path(name).stem, name) for name in options.probes]
+    for name, network in [*networks, ("random ViT of 3 blocks", vit)]:
+        probe = ProbeNetwork.load(network, image_size=options.image_size)  # type: ignore[arg-type]
+        print(f"{name}: {probe}")
+        check(probe, options.data, options.images, options.labels)
+
+
+def check(probe: ProbeNetwork, path: Path, images: int, labels: int) -> None:
+    """Print the comparisons for one probe."""
+    task = data.load(path, progress=False)
+    sample = task.sample(images, seed=0).decode(probe.preprocessing.prepare, progress=False)
+    results: dict[tuple[str, torch.dtype], Array] = {}
+    for dtype in (torch.float64, torch.float32):
+        placed = probe.placed(torch.device("cpu"), dtype)
+        head, features = fitted(placed, sample)
+        results["engine", dtype] = engine(placed, sample, head, features)
+        results["autograd", dtype] = autograd(placed, sample, head)
+    for ours, theirs in (
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.float32, torch.float64),
+    ):
+        errors = relative(probe, results["engine", ours], results["autograd", theirs])
+        a, b = results["engine", ours].sum(), results["autograd", theirs].sum()
+        print(
+            f"  exact in {str(ours)[6:]} against autograd in {str(theirs)[6:]}: largest error of a filter "
+            f"{errors.max():.1e}, {np.mean(errors <= 1e-4):.2%} of filters within 1e-4, sum {abs(a / b - 1):.1e}"
+        )
+    monte_carlo(probe, sample, labels)
+    vectors = [
+        Task2Vec(probe, max_samples=images, batch_size=size, cache=False, progress=False).embed(task).fisher
+        for size in (1, 7, 32)
+    ]
+    same = all(np.array_equal(vectors[0], vector) for vector in vectors)
+    print(f"  batch sizes 1, 7 and 32: {'the same bits' if same else 'DIFFERENT bits'}")
+
+
+def batches(probe: ProbeNetwork, sample: DecodedSample) -> list[torch.Tensor]:
+    """Normalised images in eights."""
+    dtype = next(probe.module.parameters()).dtype
+    return [probe.preprocessing.normalise(b).to(dtype) for b in torch.from_numpy(sample.images).split(8)]
+
+
+def fitted(probe: ProbeNetwork, sample: DecodedSample) -> tuple[Head, Array]:
+    """The default head and the features it was fitted on."""
+    with frozen(probe.module), torch.no_grad():
+        features = torch.cat([probe.features(batch) for batch in batches(probe, sample)]).double().numpy()
+    return HeadRecipe().fit(features, sample.labels), features
+
+
+def engine(probe: ProbeNetwork, sample: DecodedSample, head: Head, features: Array) -> Array:
+    """The exact Fisher by the library's engine."""
+    total = 0.0
+    with frozen(probe.module):
+        squares = SquaredGradients(probe.module, probe.features, probe.layers)
+        start = 0
+        for batch in batches(probe, sample):
+            squares.forward(batch)
+            p = head.probabilities(features[start : start + len(batch)])
+            for v, w in directions("exact", head.weight, p, sample.labels):
+                rows = squares.backward(torch.from_numpy(v.copy()), keep=True).numpy()
+                total = total + (w[:, None] * rows).sum(axis=0)
+            start += len(batch)
+    return np.asarray(total) / len(sample.labels)
+
+
+def autograd(probe: ProbeNetwork, sample: DecodedSample, head: Head) -> Array:
+    """The exact Fisher by autograd alone: one image, one class, one gradient at a time."""
+    weights = [layer.weight for layer in probe.layers]
+    total = np.zeros(sum(layer.n_filters for layer in probe.layers))
+    with frozen(probe.module):
+        for weight in weights:
+            weight.requires_grad_(True)
+        matrix = torch.from_numpy(head.weight)
+        for image in torch.cat(batches(probe, sample)):
+            logits = probe.features(image[None]).double() @ matrix.T + torch.from_numpy(head.bias)
+            log_p = torch.log_softmax(logits, dim=1)[0]
+            for code in range(len(log_p)):
+                gradients = torch.autograd.grad(log_p[code], weights, retain_graph=True)
+                rows = [g.double().square().flatten(1).mean(dim=1) for g in gradients]
+                total += float(log_p[code].exp()) * torch.cat(rows).numpy()
+    return total / len(sample.labels)
+
+
+def relative(probe: ProbeNetwork, ours: Array, truth: Array) -> Array:
+    """Error of each filter relative to itself, or to a millionth of its layer's mean."""
+    floors = []
+    start = 0
+    for layer in probe.filters:
+        part = truth[start : start + layer.n_filters]
+        floors.append(np.maximum(part, 1e-6 * part.mean()))
+        start += layer.n_filters
+    return np.asarray(np.abs(ours - truth) / np.concatenate(floors))
+
+
+def monte_carlo(probe: ProbeNetwork, sample: DecodedSample, n_labels: int) -> None:
+    """Print how many filters lie beyond 3 standard errors of the drawn labels."""
+    head, features = fitted(probe, sample)
+    p = head.probabilities(features)
+    drawn = draw_labels(p, n_labels, seed=0, multi_label=False)
+    by_draw = np.zeros((n_labels, sum(layer.n_filters for layer in probe.layers)))
+    with frozen(probe.module):
+        squares = SquaredGradients(probe.module, probe.features, probe.layers)
+        start = 0
+        for batch in batches(probe, sample):
+            squares.forward(batch)
+            part = slice(start, start + len(batch))
+            terms = directions("monte_carlo", head.weight, p[part], drawn[part])
+            for draw, (v, w) in enumerate(terms):
+                rows = squares.backward(torch.from_numpy(v), keep=True).numpy()
+                by_draw[draw] += (n_labels * w[:, None] * rows).sum(axis=0) / len(sample.labels)
+            start += len(batch)
+    exact = engine(probe, sample, head, features)
+    error = by_draw.std(axis=0, ddof=1) / np.sqrt(n_labels)
+    beyond = np.abs(by_draw.mean(axis=0) - exact) > 3 * error + 1e-12 * exact
+    total, total_error = by_draw.sum(axis=1).mean(), by_draw.sum(axis=1).std(ddof=1) / np.sqrt(n_labels)
+    print(
+        f"  monte_carlo, {n_labels} labels an image, against exact: {beyond.mean():.2%} of filters beyond 3 "
+        f"standard errors; the aggregate is {abs(total - exact.sum()) / total_error:.1f} standard errors off"
+    )
+
+
+if __name__ == "__main__":
+    main()

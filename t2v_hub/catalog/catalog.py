@@ -1,0 +1,275 @@
+"""`Catalog`: a folder of candidates that several processes may read and write at once.
+
+::
+
+    candidates.parquet            one row per candidate; the spaces in its metadata
+    embeddings/<sha256>.safetensors
+    matrices/<space>-<key>.*      a cache; may be deleted
+    .lock                         held while a process changes the catalog
+
+Every file is whole or absent. Embeddings are written before the index that names them and deleted
+after the index that no longer does, so a process that is killed leaves a catalog that can be read,
+at worst with an embedding that no candidate names.
+"""
+
+import contextlib
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from t2v_hub.catalog.candidate import Candidate, EmbeddingRecord, StoredEmbeddings, records_of
+from t2v_hub.catalog.index import Index, read_index, write_index
+from t2v_hub.catalog.matrix import Matrix, open_matrix
+from t2v_hub.embedding import Space, TaskEmbedding
+from t2v_hub.errors import (
+    CandidateNotFoundError,
+    CatalogFileError,
+    EmbeddingFileError,
+    SettingsError,
+    StorageError,
+)
+from t2v_hub.storage import home, storage_error
+
+_INDEX = "candidates.parquet"
+_LOCK_SECONDS = 120.0
+
+
+class Catalog:
+    """Candidates on disk, by id and in the order of their ids.
+
+    A catalog object is what was on disk when it was opened, or when it last wrote; what other
+    processes add meanwhile shows once it is opened again, and is never lost.
+
+    Args:
+        path: The folder; it need not exist yet. ``T2V_HOME/catalog`` by default.
+
+    Raises:
+        CatalogFileError: Something is there that cannot be read.
+    """
+
+    def __init__(self, path: Path | str | None = None) -> None:
+        self.path = (home() / "catalog" if path is None else Path(path)).expanduser().absolute()
+        self._index = self._read()
+
+    @classmethod
+    def load(cls, path: Path | str | None = None) -> Self:
+        """The catalog in a folder that has one.
+
+        Raises:
+            CatalogFileError: There is none, or it cannot be read.
+        """
+        catalog = cls(path)
+        if not (catalog.path / _INDEX).is_file():
+            raise CatalogFileError(
+                f"There is no catalog in {str(catalog.path)!r} (no {_INDEX}). Check the path, or start one "
+                f"with `t2v catalog add` or Catalog(path).add(Candidate(...))."
+            )
+        return catalog
+
+    def __len__(self) -> int:
+        return len(self._index.candidates)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self._index.candidates.values())
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._index.candidates
+
+    def __getitem__(self, id: str) -> Candidate:
+        """The candidate of that id.
+
+        Raises:
+            CandidateNotFoundError: There is none; the message names similar ones.
+        """
+        try:
+            return self._index.candidates[id]
+        except KeyError:
+            near = difflib.get_close_matches(str(id), self._index.candidates, n=3, cutoff=0.5)
+            hint = f" Similar: {', '.join(near)}." if near else ""
+            raise CandidateNotFoundError(
+                f"The catalog in {str(self.path)!r} has no candidate {id!r} among its {len(self)}.{hint} "
+                f"`t2v catalog list` shows them all."
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"Catalog({str(self.path)!r}, n_candidates={len(self)}, n_spaces={len(self.spaces())})"
+
+    def spaces(self) -> dict[Space, int]:
+        """Each space in which candidates have an embedding, and how many have; the most common first."""
+        counts: dict[str, int] = {}
+        for candidate in self:
+            for space in _spaces_in([candidate]):
+                counts[space] = counts.get(space, 0) + 1
+        order = sorted(counts, key=lambda space: (-counts[space], space))
+        return {self._index.spaces[space]: counts[space] for space in order}
+
+    def matrix(self, space: Space) -> Matrix:
+        """The Fisher vectors of one space, memory-mapped; one row per distinct embedding.
+
+        Made when first asked for, and again when embeddings came or went. Embeddings that cannot be
+        read have no row and are named in `Matrix.damaged`.
+        """
+        digests = {
+            record.digest: self._folder / record.file_name
+            for candidate in self
+            for record in records_of(candidate.embeddings)
+            if record.space == space.id
+        }
+        return open_matrix(self.path / "matrices", space.id, space.n_filters, digests)
+
+    def add(self, candidate: Candidate, *, embedding: TaskEmbedding | None = None) -> None:
+        """Add a candidate, or add to what is known of it.
+
+        For an id that is there already, facts that are given replace the old ones, facts that are
+        None leave them, and an embedding replaces the one of the same space and task. A candidate of
+        another revision, where both are known, replaces the old one altogether.
+
+        Args:
+            candidate: The checkpoint.
+            embedding: Of a data set it was trained on; joins ``candidate.embeddings``.
+
+        Raises:
+            EmbeddingFileError: The candidate comes from a catalog and its embedding is damaged there.
+            StorageError: The disk is full, read-only or closed to us; the catalog is as it was.
+        """
+        if not isinstance(candidate, Candidate):
+            raise SettingsError(f"Only a Candidate can be added, not {type(candidate).__name__}.")
+        if embedding is not None:
+            candidate = replace(candidate, embeddings=(*candidate.embeddings, embedding))
+        self.extend([candidate])
+
+    def extend(self, candidates: Iterable[Candidate]) -> None:
+        """`add` many candidates and write the index once: all of them are added, or none.
+
+        Raises:
+            EmbeddingFileError: An embedding is damaged where it comes from; `merge` goes on without.
+            StorageError: The disk is full, read-only or closed to us; the catalog is as it was.
+        """
+        written: set[str] = set()
+        with self._changing() as index:
+            for candidate in candidates:
+                old = index.candidates.get(candidate.id)
+                stored = self._store(candidate, index.spaces, written)
+                index.candidates[candidate.id] = stored if old is None else _joined(old, stored)
+
+    def merge(self, other: "Catalog") -> tuple[str, ...]:
+        """Add every candidate of another catalog, as `add` does.
+
+        Returns:
+            The embeddings that could not be read and were left out, in words; empty when all could.
+
+        Raises:
+            StorageError: The disk is full, read-only or closed to us; this catalog is as it was.
+        """
+        left_out: list[str] = []
+        candidates: list[Candidate] = []
+        for candidate in other:
+            readable: list[TaskEmbedding] = []
+            for index in range(len(candidate.embeddings)):
+                try:
+                    readable.append(candidate.embeddings[index])
+                except (EmbeddingFileError, StorageError) as error:
+                    left_out.append(f"{candidate.id}: {error}")
+            candidates.append(replace(candidate, embeddings=readable))
+        self.extend(candidates)
+        return tuple(left_out)
+
+    def remove(self, id: str) -> None:
+        """Remove a candidate, and its embeddings where no other candidate has them.
+
+        Raises:
+            CandidateNotFoundError: There is none of that id.
+            StorageError: The disk is full, read-only or closed to us; the catalog is as it was.
+        """
+        if id not in self:
+            self._index = self._read()
+        self[id]  # raises where it is absent
+        with self._changing() as index:
+            index.candidates.pop(id, None)
+
+    @property
+    def _folder(self) -> Path:
+        return self.path / "embeddings"
+
+    def _read(self) -> Index:
+        return read_index(self.path / _INDEX, self._folder)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[Index]:
+        """The index as it is on disk now; what the body makes of it is written, under the lock."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", timeout=_LOCK_SECONDS)
+            lock.acquire()
+        except Timeout as error:
+            raise StorageError(
+                f"Cannot change the catalog in {str(self.path)!r}: another process has been changing it for "
+                f"{_LOCK_SECONDS:.0f} s. Wait for it, or end it, and run the same command again."
+            ) from error
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+        try:
+            index = self._read()
+            before = _file_names(index)
+            yield index
+            used = _spaces_in(index.candidates.values())
+            index = Index(
+                candidates=dict(sorted(index.candidates.items())),
+                spaces={id: space for id, space in index.spaces.items() if id in used},
+            )
+            write_index(self.path / _INDEX, index)
+            self._index = index
+            self._delete(before - _file_names(index))
+        finally:
+            lock.release()
+
+    def _store(self, candidate: Candidate, spaces: dict[str, Space], written: set[str]) -> Candidate:
+        """The candidate with its embeddings written into this catalog's folder, unless they are just now."""
+        embeddings = candidate.embeddings
+        if isinstance(embeddings, StoredEmbeddings) and embeddings.folder == self._folder:
+            here = [(self._folder / record.file_name).is_file() for record in embeddings.records]
+            if all(here) and spaces.keys() >= _spaces_in([candidate]):
+                return candidate
+        records: dict[tuple[str, str], EmbeddingRecord] = {}
+        for embedding in candidate.embeddings:
+            record = EmbeddingRecord.of(embedding)
+            if record.digest not in written:
+                embedding.save(self._folder / record.file_name)
+                written.add(record.digest)
+            spaces[record.space] = embedding.space
+            records[record.space, record.task] = record
+        return replace(candidate, embeddings=StoredEmbeddings(self._folder, tuple(records.values())))
+
+    def _delete(self, unnamed: set[str]) -> None:
+        """Delete embeddings that no candidate names any more, and what killed writers left half written."""
+        for path in [*(self._folder / name for name in unnamed), *self._folder.glob(".*.tmp")]:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _file_names(index: Index) -> set[str]:
+    return {record.file_name for item in index.candidates.values() for record in records_of(item.embeddings)}
+
+
+def _spaces_in(candidates: Iterable[Candidate]) -> set[str]:
+    return {record.space for candidate in candidates for record in records_of(candidate.embeddings)}
+
+
+def _joined(old: Candidate, new: Candidate) -> Candidate:
+    """What is known of a candidate after ``new`` was added; see `Catalog.add`."""
+    if old.revision is not None and new.revision is not None and old.revision != new.revision:
+        return new
+    assert isinstance(old.embeddings, StoredEmbeddings)
+    assert isinstance(new.embeddings, StoredEmbeddings)
+    records = {(record.space, record.task): record for record in old.embeddings.records}
+    records |= {(record.space, record.task): record for record in new.embeddings.records}
+    facts: Mapping[str, object] = {
+        item.name: getattr(new, item.name) if getattr(new, item.name) is not None else getattr(old, item.name)
+        for item in fields(Candidate)
+    }
+    embeddings = StoredEmbeddings(new.embeddings.folder, tuple(records.values()))
+    return Candidate(**{**facts, "embeddings": embeddings})  # type: ignore[arg-type]  # as they were checked

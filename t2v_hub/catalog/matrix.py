@@ -1,0 +1,198 @@
+"""`Matrix`: the Fisher vectors of one space as memory-mapped float16, made again when stale.
+
+float16 has few powers of ten. A row is therefore divided by a scale that puts its maximum at 6e4,
+and where more than one in a thousand of its nonzero values would still fall below the smallest
+normal float16, its square root is stored instead, or the fourth or eighth root: each doubles the
+powers of ten that fit and the relative rounding error (2^-11 for the value itself), and a
+zero stays a zero. Reading is ``stored**power * scale``.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from t2v_hub.distance import ALPHA, DistanceName, distances
+from t2v_hub.embedding import TaskEmbedding
+from t2v_hub.errors import EmbeddingFileError, StorageError
+from t2v_hub.storage import write_atomically
+
+Row = tuple[NDArray[np.float16], float, int]
+
+_FORMAT = "t2v-matrix/1"
+_MAXIMUM = 6e4  # below float16's largest number, 65504
+_SMALLEST_NORMAL = 2.0**-14
+_MAX_FLUSHED = 1e-3
+_POWERS = (1, 2, 4, 8)
+_BLOCK_VALUES = 1 << 15  # float64 values decoded at once: 256 KiB stay in cache
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """The Fisher vectors of a catalog in one space, one row per distinct embedding.
+
+    Attributes:
+        digests: ``(n,)``, which embedding a row is, sorted.
+        values: ``(n, n_filters)`` float16; a row is ``values**power * scale``.
+        scale: ``(n,)`` float64.
+        power: ``(n,)``, 1, 2, 4 or 8.
+        damaged: Embeddings that could not be read, by digest, and why; they have no row.
+    """
+
+    digests: tuple[str, ...]
+    values: NDArray[np.float16]
+    scale: NDArray[np.float64]
+    power: NDArray[np.int64]
+    damaged: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def blocks(self) -> Iterator[NDArray[np.float64]]:
+        """The Fisher vectors, some rows at a time, ``(m, n_filters)``."""
+        step = max(1, _BLOCK_VALUES // max(1, self.values.shape[1]))
+        for start in range(0, len(self), step):
+            part = slice(start, start + step)
+            block = self.values[part].astype(np.float64)
+            for power in np.unique(self.power[part]):
+                if power > 1:
+                    rows = self.power[part] == power
+                    block[rows] **= power
+            yield block * self.scale[part, None]
+
+    def distances(
+        self, target: TaskEmbedding, *, name: DistanceName = "symmetric", alpha: float = ALPHA
+    ) -> NDArray[np.float64]:
+        """Distances from each row, as source, to a target of the same space, ``(n,)``."""
+        found = [distances(target, block, name=name, alpha=alpha) for block in self.blocks()]
+        return np.concatenate(found) if found else np.empty(0)
+
+
+def encode(fisher: NDArray[np.float32]) -> Row:
+    """A vector as float16, its scale and its power; see the module."""
+    row = fisher.astype(np.float64)
+    maximum = float(row.max(initial=0.0))
+    if maximum == 0:
+        return np.zeros(len(row), np.float16), 1.0, 1
+    share = row / maximum
+    for power in _POWERS:
+        stored = (share ** (1 / power) * _MAXIMUM).astype(np.float16)
+        if np.count_nonzero(stored[share > 0] < _SMALLEST_NORMAL) <= _MAX_FLUSHED * np.count_nonzero(share):
+            break
+    return stored, maximum / _MAXIMUM**power, power
+
+
+def open_matrix(folder: Path, space: str, n_filters: int, files: Mapping[str, Path]) -> Matrix:
+    """The matrix of a space from its cache, or made from the embeddings' files and cached.
+
+    A row that an older cache holds is copied rather than made again. Where the folder cannot be
+    written, the matrix is held in memory.
+
+    Args:
+        folder: Where matrices are kept.
+        space: Id of the space.
+        n_filters: Length of its vectors.
+        files: The embedding's file by digest.
+    """
+    caches = list(_caches(folder, space, n_filters))
+    for cache in caches:
+        if set(cache.digests) == set(files):
+            return cache
+    known = {digest: (cache, row) for cache in caches for row, digest in enumerate(cache.digests)}
+    damaged: dict[str, str] = {}
+    fresh: dict[str, Row] = {}
+    for digest in sorted(set(files) - set(known)):
+        try:
+            embedding = TaskEmbedding.load(files[digest])
+        except (EmbeddingFileError, StorageError) as error:
+            damaged[digest] = str(error)
+            continue
+        if (embedding.digest, embedding.space.id) != (digest, space):
+            damaged[digest] = f"{files[digest].name!r} holds another embedding than its name says."
+            continue
+        fresh[digest] = encode(embedding.fisher)
+    readable = sorted(set(files) - set(damaged))
+    for cache in caches:
+        if cache.digests == tuple(readable):
+            return _with_damaged(cache, damaged)
+    rows = [fresh[digest] if digest in fresh else _stored_row(*known[digest]) for digest in readable]
+    matrix = Matrix(
+        digests=tuple(readable),
+        values=np.stack([row[0] for row in rows]) if rows else np.empty((0, n_filters), np.float16),
+        scale=np.array([row[1] for row in rows], np.float64),
+        power=np.array([row[2] for row in rows], np.int64),
+        damaged=damaged,
+    )
+    with contextlib.suppress(StorageError):  # a catalog that one may only read can still be ranked
+        return _write(folder, space, matrix)
+    return matrix
+
+
+def _stored_row(cache: Matrix, row: int) -> Row:
+    return cache.values[row], float(cache.scale[row]), int(cache.power[row])
+
+
+def _with_damaged(matrix: Matrix, damaged: Mapping[str, str]) -> Matrix:
+    return Matrix(matrix.digests, matrix.values, matrix.scale, matrix.power, damaged)
+
+
+def _caches(folder: Path, space: str, n_filters: int) -> Iterator[Matrix]:
+    for path in sorted(folder.glob(f"{space}-*.safetensors")):
+        cache = _read(path, n_filters)
+        if cache is not None:
+            yield cache
+
+
+def _read(path: Path, n_filters: int) -> Matrix | None:
+    """A cached matrix; None where it is damaged, half deleted or of another format."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            scale, power = file.get_tensor("scale"), file.get_tensor("power")
+        if metadata.get("format") != _FORMAT:
+            return None
+        digests = tuple(json.loads(metadata["digests"]))
+        values = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+    shapes = (values.shape, scale.shape, power.shape)
+    if shapes != ((len(digests), n_filters), (len(digests),), (len(digests),)):
+        return None
+    if values.dtype != np.float16 or not np.isfinite(scale).all() or not np.isin(power, _POWERS).all():
+        return None
+    return Matrix(digests, values, scale, power, {})
+
+
+def _write(folder: Path, space: str, matrix: Matrix) -> Matrix:
+    """The matrix, memory-mapped from the files it was written to; older ones of the space are gone."""
+    key = hashlib.sha256("\n".join(matrix.digests).encode()).hexdigest()[:16]
+    path = folder / f"{space}-{key}.safetensors"
+
+    def write_values(file: BinaryIO) -> None:
+        np.lib.format.write_array(file, matrix.values, allow_pickle=False)
+
+    write_atomically(path.with_suffix(".npy"), write_values)
+    beside = to_safetensors(
+        {"scale": matrix.scale, "power": matrix.power},
+        metadata={"format": _FORMAT, "digests": json.dumps(matrix.digests)},
+    )
+    write_atomically(path, beside)  # last: what it names is there
+    _delete_all_but(folder, space, keep=path.stem)
+    mapped = _read(path, matrix.values.shape[1])
+    return matrix if mapped is None else _with_damaged(mapped, matrix.damaged)
+
+
+def _delete_all_but(folder: Path, space: str, *, keep: str) -> None:
+    # Open maps of a deleted file go on working; where the system forbids deleting, it stays.
+    old: Sequence[Path] = [path for path in folder.glob(f"{space}-*") if path.stem != keep]
+    for path in old:
+        with contextlib.suppress(OSError):
+            path.unlink()

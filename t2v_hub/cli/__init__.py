@@ -1,0 +1,62 @@
+"""The command ``t2v``: embed a data set, rank checkpoints, compare tasks, keep a catalog."""
+
+from typing import Annotated
+
+import typer
+
+from t2v_hub import __version__
+from t2v_hub.cli import catalog, compare, demo, embed, rank
+from t2v_hub.cli.output import reflowed
+
+_EXAMPLES = """[bold]From a folder of images to a checkpoint[/bold]
+
+$ t2v catalog add ./pets-resnet --data ./pets
+
+$ t2v rank ./my-photos --top-k 5
+
+[dim]Everything measured is kept in ~/.cache/t2v_hub (or T2V_HOME); an interrupted command goes on where it \
+stopped. Exit codes: 0 done, 1 an error that is named, 2 wrong usage, 130 interrupted.[/dim]"""
+
+app = typer.Typer(
+    name="t2v",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    epilog=_EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+embed.register(app)
+rank.register(app)
+compare.register(app)
+app.add_typer(catalog.app, name="catalog")
+demo.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"t2v_hub {__version__}")
+        raise typer.Exit
+
+
+def _t2v(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Which checkpoint should I fine-tune on my data?
+
+    t2v measures a labelled image data set once (Task2Vec: the Fisher information of a fixed probe network)
+    and ranks checkpoints by how near the data that they were trained on lies. No checkpoint is trained, or
+    even downloaded, for that.
+    """
+
+
+app.callback(help=reflowed(_t2v.__doc__))(_t2v)
+
+
+def main() -> None:
+    """Run the command ``t2v`` on the arguments of this process."""
+    app()
+
+
+__all__ = ["app", "main"]

@@ -1,0 +1,236 @@
+"""Options that several commands share: their spelling, their help and their defaults in words.
+
+Each is None where it is not given, so that the library's own default holds; a test keeps the defaults
+that the help names equal to the library's.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+_DATA = "Data"
+_MEASURING = "Measuring"
+_SPACE = "What the embedding means (all embeddings to be compared need the same)"
+
+EstimatorName = Literal["monte_carlo", "exact", "empirical"]
+SmallClassesName = Literal["error", "keep", "drop"]
+SamplingName = Literal["natural", "balanced"]
+DtypeName = Literal["float32", "float64"]
+HeadName = Literal["l2", "cv", "entropy", "adam"]
+
+
+def _option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **more)
+
+
+AsJson = Annotated[
+    bool, _option("--json", help="Print one JSON object on stdout; messages go to stderr. Default: text.")
+]
+Quiet = Annotated[
+    bool, _option("--quiet", "-q", help="No messages and no progress bars on stderr. Default: both.")
+]
+CatalogFolder = Annotated[
+    Path | None,
+    _option("--catalog", metavar="DIR", help="Folder of the catalog. Default: ~/.cache/t2v_hub/catalog."),
+]
+
+
+def check_picture(path: Path | None) -> Path | None:
+    """The path, where its ending names a kind of picture."""
+    if path is not None and path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise typer.BadParameter(f"{str(path)!r} must end in .png, .pdf or .svg.")
+    return path
+
+
+Picture = Annotated[
+    Path | None,
+    _option(
+        "--png",
+        metavar="FILE",
+        callback=check_picture,
+        help="Also save a picture (.png, .pdf or .svg). Default: none.",
+    ),
+]
+
+Split = Annotated[
+    str | None,
+    _option(
+        "--split", metavar="NAME", panel=_DATA, help="Split to measure. Default: train, or the only one."
+    ),
+]
+ImageColumn = Annotated[
+    str | None,
+    _option(
+        "--image-column",
+        metavar="NAME",
+        panel=_DATA,
+        help="Column of the images. Default: found by its type.",
+    ),
+]
+LabelColumn = Annotated[
+    str | None,
+    _option(
+        "--label-column",
+        metavar="NAME",
+        panel=_DATA,
+        help="Column of the labels. Default: found by its type or name.",
+    ),
+]
+Config = Annotated[
+    str | None,
+    _option(
+        "--config",
+        metavar="NAME",
+        panel=_DATA,
+        help="Configuration of a Hub data set. Default: the only one.",
+    ),
+]
+DataRevision = Annotated[
+    str | None,
+    _option(
+        "--data-revision",
+        metavar="REVISION",
+        panel=_DATA,
+        help="Branch, tag or commit of a Hub data set. Default: the newest.",
+    ),
+]
+Name = Annotated[
+    str | None,
+    _option(
+        "--name",
+        metavar="NAME",
+        panel=_DATA,
+        help="What to call the task. Default: the Hub id, or the path's end.",
+    ),
+]
+SmallClasses = Annotated[
+    SmallClassesName | None,
+    _option(
+        "--small-classes",
+        panel=_DATA,
+        help="What to do about classes with a single image. Default: error, which names them.",
+    ),
+]
+MaxSamples = Annotated[
+    int | None,
+    _option(
+        "--max-samples",
+        metavar="N",
+        min=2,
+        panel=_MEASURING,
+        help="Images to measure at most, drawn over the whole set; more give a smaller error. Default: 1000.",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    _option("--seed", metavar="N", min=0, panel=_MEASURING, help="What all randomness hangs on. Default: 0."),
+]
+Estimator = Annotated[
+    EstimatorName | None,
+    _option(
+        "--estimator",
+        panel=_MEASURING,
+        help="monte_carlo draws labels from the model; exact sums over all classes (slow where there are "
+        "many); empirical takes the data's labels and makes a space of its own. Default: monte_carlo.",
+    ),
+]
+NLabels = Annotated[
+    int | None,
+    _option(
+        "--n-labels",
+        metavar="N",
+        min=1,
+        panel=_MEASURING,
+        help="Labels drawn per image (monte_carlo). Default: 1.",
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    _option(
+        "--batch-size",
+        metavar="N",
+        min=1,
+        panel=_MEASURING,
+        help="Images per pass on a GPU, up to 32. Default: 32.",
+    ),
+]
+Dtype = Annotated[
+    DtypeName | None,
+    _option("--dtype", panel=_MEASURING, help="Type of the passes. Default: float32."),
+]
+Device = Annotated[
+    str | None,
+    _option(
+        "--device", panel=_MEASURING, help="Where to measure: cpu, cuda, mps. Default: the best there is."
+    ),
+]
+NoCache = Annotated[
+    bool,
+    _option(
+        "--no-cache",
+        panel=_MEASURING,
+        help="Neither read nor keep finished work. Default: kept, so that the command can go on.",
+    ),
+]
+
+Probe = Annotated[
+    str | None,
+    _option(
+        "--probe",
+        metavar="PROBE",
+        panel=_SPACE,
+        help="Probe network: a Hub repository (org/name or org/name@revision), a timm name, a folder with "
+        "config.json and model.safetensors, or a .safetensors file with a .json beside it. Default: "
+        "timm/resnet18.a1_in1k.",
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    _option(
+        "--image-size",
+        metavar="N",
+        min=1,
+        panel=_SPACE,
+        help="Side of the probe's input in pixels. Default: its own.",
+    ),
+]
+Filters = Annotated[
+    list[str] | None,
+    _option(
+        "--filters",
+        metavar="PATTERN",
+        panel=_SPACE,
+        help="Layers to measure: a pattern such as 'layer4.*' (may be repeated), or one number in (0, 1] "
+        "for the last part of the depth. Default: all.",
+    ),
+]
+Normalisation = Annotated[
+    bool,
+    _option(
+        "--normalisation",
+        panel=_SPACE,
+        help="Count scales of normalisation layers as filters. Default: no.",
+    ),
+]
+Sampling = Annotated[
+    SamplingName | None,
+    _option(
+        "--sampling",
+        panel=_SPACE,
+        help="natural draws images as the data has them, balanced every class alike. Default: natural.",
+    ),
+]
+Head = Annotated[
+    HeadName | None,
+    _option("--head", panel=_SPACE, help="How the linear head is fitted. Default: l2."),
+]
+HeadStrength = Annotated[
+    float | None,
+    _option(
+        "--head-strength",
+        metavar="X",
+        panel=_SPACE,
+        help="Strength of the head's penalty (l2, entropy). Default: 10.",
+    ),
+]

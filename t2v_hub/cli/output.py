@@ -1,0 +1,199 @@
+"""`Output`: results on stdout, everything else on stderr, and what an error turns into."""
+
+import contextlib
+import inspect
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+import typer
+
+from t2v_hub.errors import T2VError, T2VWarning
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+INTERRUPTED = 130
+_PIPE_WIDTH = 10_000  # a pipe has no width: nothing is cut or wrapped for it
+
+
+class Output:
+    """Where one command prints.
+
+    Args:
+        as_json: Print one JSON object instead of text; messages go to stderr in either case.
+        quiet: Leave out messages and progress bars; results, warnings and errors stay.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._stdout, self._stderr = sys.stdout, sys.stderr
+
+    @property
+    def progress(self) -> bool:
+        """Whether progress bars are wanted (they show on a terminal only)."""
+        return not self.quiet
+
+    def result(self, values: Mapping[str, object], *text: "RenderableType") -> None:
+        """Print the command's result: the values as JSON, or the text.
+
+        Words are wrapped to the window; what is aligned already, a `rich.text.Text`, is not.
+        """
+        from rich.text import Text
+
+        if self.as_json:
+            json.dump(_plain(values), self._stdout, indent=2, allow_nan=False, ensure_ascii=False)
+            self._stdout.write("\n")
+            self._stdout.flush()
+            return
+        console = _console(self._stdout)
+        for part in text:
+            console.print(part, soft_wrap=isinstance(part, Text), markup=False, highlight=False)
+
+    def say(self, message: str) -> None:
+        """A line of a longer report: on stdout, but on stderr where stdout is for JSON."""
+        if self.as_json:
+            self.note(message)
+        else:
+            _console(self._stdout).print(message, soft_wrap=True, markup=False, highlight=False)
+
+    def note(self, message: str) -> None:
+        """A message on the way, on stderr."""
+        if not self.quiet:
+            self._message("", message, "dim")
+
+    def warn(self, message: str) -> None:
+        """A warning in one line, on stderr."""
+        self._message("warning: ", " ".join(message.split()), "yellow")
+
+    def error(self, error: T2VError) -> None:
+        """What went wrong: on stderr, and on stdout where that is for JSON."""
+        self.fail(f"{error}")
+        if self.as_json:
+            self.result({"error": {"type": type(error).__name__, "message": str(error)}})
+
+    def fail(self, message: str) -> None:
+        """An error in words, on stderr."""
+        self._message("error: ", message, "bold red")
+
+    def fits(self, renderable: "RenderableType") -> bool:
+        """Whether a table can be printed without folding its cells."""
+        from rich.console import Console
+
+        wide = Console(width=_PIPE_WIDTH)
+        return wide.measure(renderable).maximum <= _console(self._stdout).width
+
+    def _message(self, label: str, message: str, style: str) -> None:
+        from rich.text import Text
+
+        text = Text.assemble((label, style), message) if label else Text(message, style=style)
+        with _beside_bars(self._stderr):
+            # One line, unless a person would see it broken in the middle of a word.
+            _console(self._stderr).print(text, soft_wrap=not self._stderr.isatty())
+
+
+@contextlib.contextmanager
+def session(*, as_json: bool, quiet: bool, kept: bool = True) -> Iterator[Output]:
+    """An `Output` for the body of a command; errors and interrupts of the body become exit codes.
+
+    Whatever other libraries print goes to stderr, and their warnings are not shown.
+
+    Args:
+        as_json: See `Output`.
+        quiet: See `Output`.
+        kept: Whether finished blocks of an interrupted measurement are kept.
+    """
+    output = Output(as_json=as_json, quiet=quiet)
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        output.warn(str(message) if issubclass(category, T2VWarning) else f"{category.__name__}: {message}")
+
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        warnings.simplefilter("always", T2VWarning)
+        warnings.showwarning = show
+        try:
+            yield output
+        except T2VError as error:
+            output.error(error)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            rest = (
+                "what was finished is kept; run the same command again to go on from there."
+                if kept
+                else "nothing was kept (--no-cache)."
+            )
+            output._message("interrupted: ", rest, "yellow")
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def reflowed(text: str | None) -> str:
+    """The paragraphs of a docstring, each on one line, so that the help wraps them to the window."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text or "").split("\n\n"))
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> "RenderableType":
+    """A table of names and values."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    return table
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to so many digits; a dash where it is not known."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.{digits}g}"
+
+
+def share(value: float | None) -> str:
+    """A share in per cent; a dash where it is not known."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.2g} %"
+
+
+def _console(file: TextIO) -> "Console":
+    from rich.console import Console
+
+    width = None if file.isatty() or os.environ.get("COLUMNS") else _PIPE_WIDTH
+    return Console(file=file, width=width, highlight=False)
+
+
+@contextlib.contextmanager
+def _beside_bars(file: TextIO) -> Iterator[None]:
+    """Progress bars step aside while the body prints."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    if tqdm is None or not file.isatty():
+        yield
+        return
+    with tqdm.external_write_mode(file=file):
+        yield
+
+
+def _plain(value: object) -> object:
+    """The value without what JSON cannot say: numbers that are not finite are null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,201 @@
+"""``t2v rank``: a catalog's candidates for a task, best first."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from t2v_hub.cli import options as opt
+from t2v_hub.cli.conditions import conditions
+from t2v_hub.cli.measuring import given, task2vec_of
+from t2v_hub.cli.output import Output, reflowed, session
+from t2v_hub.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from t2v_hub.catalog import Catalog
+    from t2v_hub.embedding import TaskEmbedding
+
+_EXAMPLES = """[bold]Examples[/bold]
+
+$ t2v rank photos.safetensors --top-k 5 --explain 1
+
+$ t2v rank ./photos --where licence=apache-2.0,mit --where 'parameters<=30M'
+
+$ t2v rank ./photos --catalog ./shared-catalog --json"""
+
+RankingDistance = Literal["asymmetric", "symmetric"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("rank", help=reflowed(rank.__doc__), epilog=_EXAMPLES)(rank)
+
+
+def rank(
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK",
+            help="An embedding file of `t2v embed`, or labelled images (anything that `t2v embed` takes), "
+            "which are measured first.",
+        ),
+    ],
+    catalog: opt.CatalogFolder = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k", "-k", metavar="N", min=1, show_default=False, help="How many to show. Default: all."
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="CONDITION",
+            show_default=False,
+            help="Only candidates with this: field=value, field=one,another, 'field<=number' or "
+            "'field>=number' (30M is a number) of id, revision, library, source, licence, parameters, "
+            "downloads, likes, upstream_accuracy, gated. May be repeated; all must hold, and a fact that is "
+            "not known never does. Default: all candidates.",
+        ),
+    ] = None,
+    distance: Annotated[
+        RankingDistance | None,
+        typer.Option(
+            "--distance",
+            show_default=False,
+            help="asymmetric favours checkpoints that were trained on complex tasks. Default: asymmetric.",
+        ),
+    ] = None,
+    explain: Annotated[
+        int | None,
+        typer.Option(
+            "--explain",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="Also say why the candidate on place N stands there. Default: none.",
+        ),
+    ] = None,
+    png: opt.Picture = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    split: opt.Split = None,
+    image_column: opt.ImageColumn = None,
+    label_column: opt.LabelColumn = None,
+    config: opt.Config = None,
+    data_revision: opt.DataRevision = None,
+    name: opt.Name = None,
+    small_classes: opt.SmallClasses = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            "--probe",
+            metavar="PROBE",
+            rich_help_panel="Measuring",
+            show_default=False,
+            help="Where the weights of the catalog's probe lie, where they are not found by name. Default: "
+            "the probe of the space in which most candidates have an embedding.",
+        ),
+    ] = None,
+    max_samples: opt.MaxSamples = None,
+    seed: opt.Seed = None,
+    batch_size: opt.BatchSize = None,
+    dtype: opt.Dtype = None,
+    device: opt.Device = None,
+    no_cache: opt.NoCache = False,
+) -> None:
+    """Rank checkpoints for a task, the nearest first.
+
+    Each candidate of the catalog is placed by the distance from the data that it was trained on to the task.
+    Candidates whose distances cannot be told apart are marked (≈), and candidates without an embedding come
+    last, by what is known of them. A task given as images is measured in the catalog's own space; one given
+    as an embedding file is ranked at once, without torch. Distances say what is worth trying first, not how
+    accurate it will be.
+    """
+    with session(as_json=as_json, quiet=quiet, kept=not no_cache) as output:
+        from t2v_hub.catalog import Catalog
+        from t2v_hub.selector import AutoSelector
+
+        wanted = conditions(where or ())
+        candidates = Catalog.load(catalog)
+        data_options = given(
+            split=split,
+            image_column=image_column,
+            label_column=label_column,
+            config=config,
+            revision=data_revision,
+            name=name,
+            small_classes=small_classes,
+        )
+        settings = given(
+            probe=probe,
+            max_samples=max_samples,
+            seed=seed,
+            batch_size=batch_size,
+            dtype=dtype,
+            device=device,
+            no_cache=no_cache,
+        )
+        embedding = _task(output, candidates, task, data_options, settings)
+        selector = AutoSelector.from_task(embedding, catalog=candidates, **given(distance=distance))
+        ranking = selector.rank(top_k=top_k, where=wanted or None)
+        text: list[Text | str]
+        text, values = [_styled(str(ranking))], dict(ranking.to_dict())
+        if explain is not None:
+            if explain > len(ranking):
+                raise SettingsError(
+                    f"--explain {explain}: there are {len(ranking)} ranked candidates to explain; give 1 to "
+                    f"{len(ranking)}, or a larger --top-k."
+                )
+            words = ranking.explain(explain - 1)
+            text.append(f"\n{words}")
+            values["explanation"] = {"rank": explain, "text": words}
+        if png is not None:
+            from t2v_hub.plot import plot_ranking
+
+            plot_ranking(ranking, png)
+            text.append(f"\nPicture written to {png}")
+            values["picture"] = str(png)
+        output.result(values, *text)
+
+
+def _styled(table: str) -> "Text":
+    """The ranking's own table, its labels dim and its heading bold where there is a terminal."""
+    from rich.text import Text
+
+    text = Text(table)
+    text.highlight_regex(r"(?m)^(Task|Probe|Distance|Candidates) ", "dim")
+    text.highlight_regex(r"(?m)^rank  .*$", "bold")
+    return text
+
+
+def _task(
+    output: Output,
+    catalog: "Catalog",
+    task: str,
+    data_options: dict[str, Any],
+    settings: dict[str, Any],
+) -> "TaskEmbedding":
+    """The embedding in the file, or of the images measured in a space of the catalog."""
+    if Path(task).suffix != ".safetensors":
+        embedder = task2vec_of(
+            catalog,
+            output,
+            settings.pop("probe", None),
+            no_cache=bool(settings.pop("no_cache", False)),
+            **settings,
+        )
+        return embedder.embed(task, **data_options)
+    names = {"revision": "data-revision"}
+    unused = [f"--{names.get(key, key).replace('_', '-')}" for key in (*data_options, *settings)]
+    if unused:
+        raise SettingsError(
+            f"{task!r} is an embedding already; {', '.join(unused)} cannot change how it was measured. Leave "
+            f"that out, or give the images."
+        )
+    from t2v_hub.embedding import TaskEmbedding
+
+    return TaskEmbedding.load(task)

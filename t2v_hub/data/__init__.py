@@ -1,0 +1,6 @@
+"""Any labelled image data, as one kind of task to draw images from."""
+
+from t2v_hub.data.loading import load
+from t2v_hub.data.task import DecodedSample, ImageTask, Sample
+
+__all__ = ["DecodedSample", "ImageTask", "Sample", "load"]

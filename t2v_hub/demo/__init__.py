@@ -1,0 +1,6 @@
+"""The whole way on real images, without any network: train, embed, rank, fine-tune, compare."""
+
+from t2v_hub.demo.report import DemoReport
+from t2v_hub.demo.story import run
+
+__all__ = ["DemoReport", "run"]

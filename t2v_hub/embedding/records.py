@@ -1,0 +1,90 @@
+"""`TaskInfo`: which data set was measured, and `Measurement`: how."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """Which data set an embedding describes.
+
+    Attributes:
+        id: Repository, path or given name of the data set.
+        n_samples: Labelled images in the data set, or how many were scanned of a stream.
+        n_classes: Classes that occur.
+        config: Configuration of the data set, where it has several.
+        split: Split that was measured.
+        revision: Commit or fingerprint of the data.
+        label_column: Column that holds the labels.
+        class_names: Names of the classes that occur, in the order of their codes.
+        multi_label: Whether an image may have several labels.
+    """
+
+    id: str
+    n_samples: int
+    n_classes: int
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    label_column: str | None = None
+    class_names: tuple[str, ...] = ()
+    multi_label: bool = False
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The value that `dataclasses.asdict` and JSON wrote."""
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in values.items() if key in known}
+        values["class_names"] = tuple(str(name) for name in values.get("class_names", ()))
+        if not isinstance(values["id"], str):
+            raise TypeError("the task's id is no text")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How an embedding was measured.
+
+    Attributes:
+        estimator: ``monte_carlo``, ``exact`` or ``empirical``.
+        n_samples: Images whose gradients were squared.
+        seed: What all randomness hung on.
+        n_labels: Labels drawn per image (``monte_carlo``).
+        n_skipped: Images left out because they could not be decoded.
+        pass_size: Images per forward and backward pass, after any shrinking for lack of memory.
+        dtype: Type of the forward and backward pass; sums are float64.
+        device: Kind of device, such as ``cpu`` or ``cuda``.
+        mean_confidence: Mean over images of the head's largest class probability.
+        standard_error: ``sqrt(sum se_f^2 / sum F_f^2)``, relative; NaN where it was not measured.
+        median_standard_error: Median over filters of ``se_f / F_f``.
+        distance_standard_error: Typical contribution of this embedding to the standard error of
+            a symmetric distance; what remains when `TaskEmbedding.deviations` is not at hand.
+        versions: Versions of the libraries.
+    """
+
+    estimator: str
+    n_samples: int
+    seed: int
+    n_labels: int = 1
+    n_skipped: int = 0
+    pass_size: int = 1
+    dtype: str = "float32"
+    device: str = "cpu"
+    mean_confidence: float = float("nan")
+    standard_error: float = float("nan")
+    median_standard_error: float = float("nan")
+    distance_standard_error: float = float("nan")
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The value that `dataclasses.asdict` and JSON wrote."""
+        known = {item.name for item in fields(cls)}
+        cleaned = {key: value for key, value in values.items() if key in known}
+        for item in fields(cls):
+            if item.type is float and cleaned.get(item.name, 0.0) is None:
+                cleaned[item.name] = float("nan")  # JSON has no NaN
+            if item.type is float and not isinstance(cleaned.get(item.name, 0.0), int | float):
+                raise TypeError(f"{item.name} is no number")
+        return cls(**cleaned)

@@ -1,0 +1,161 @@
+"""Every exception and warning that t2v_hub raises.
+
+::
+
+    T2VError
+    ├── SettingsError (ValueError)            an argument or option that cannot work
+    │   └── SampleSizeError                   max_samples smaller than the number of classes
+    ├── DataError (ValueError)                something about a labelled data set
+    │   ├── DataNotFoundError (LookupError)   no such file, folder or data set, or out of reach
+    │   ├── ColumnError (LookupError)         image or label column absent or ambiguous
+    │   ├── SplitError (LookupError)          which split is meant is not said, or it is absent
+    │   ├── LabelError                        labels missing, of one class only, or not labels
+    │   │   └── ClassSizeError                a class with a single image
+    │   └── ImageError                        too many images that cannot be decoded
+    ├── ProbeError (ValueError)               something about a network
+    │   ├── ProbeNotFoundError (LookupError)  no such file, folder or repository
+    │   ├── HeadNotFoundError (LookupError)   no classification head could be found
+    │   ├── WeightsError                      keys do not fit, NaN or infinite values
+    │   └── ProbeOutputError                  features that are not finite or not a vector
+    ├── EmbeddingError (ValueError)           something about embeddings
+    │   ├── EmbeddingMismatchError            two that were not measured in one space
+    │   └── EmbeddingFileError                truncated, tampered with, or no embedding file
+    ├── CatalogError (ValueError)             something about a catalog of candidates
+    │   ├── CandidateNotFoundError (LookupError)
+    │   ├── CatalogFileError                  a catalog on disk that cannot be read
+    │   └── EmptyCatalogError                 no candidate to rank
+    ├── CheckpointError (ValueError)          a candidate that does not load
+    ├── StorageError (OSError)                disk full, read-only, not permitted
+    ├── InsufficientMemoryError (MemoryError) one image at a time still does not fit
+    └── MissingDependencyError (ImportError)  an optional package is not installed
+
+    T2VWarning (UserWarning)
+    ├── SkippedImagesWarning                  images that could not be decoded were left out
+    ├── SlowPathWarning                       layers without a fast kernel are measured one image at a time
+    ├── SmallerBatchWarning                   the batch was halved after running out of memory
+    └── CacheWarning                          a damaged cache entry was ignored and measured again
+"""
+
+
+class T2VError(Exception):
+    """Base of every exception that t2v_hub raises."""
+
+
+class SettingsError(T2VError, ValueError):
+    """An argument or option that cannot work."""
+
+
+class SampleSizeError(SettingsError):
+    """``max_samples`` is smaller than the number of classes."""
+
+
+class DataError(T2VError, ValueError):
+    """Something is wrong with a labelled data set."""
+
+
+class DataNotFoundError(DataError, LookupError):
+    """No such file, folder or data set on the Hub, or it is out of reach."""
+
+
+class ColumnError(DataError, LookupError):
+    """The image or label column is absent or ambiguous."""
+
+
+class SplitError(DataError, LookupError):
+    """The split is absent, or several exist and none was named."""
+
+
+class LabelError(DataError):
+    """Labels are missing, of one class only, or not labels at all."""
+
+
+class ClassSizeError(LabelError):
+    """A class has a single image."""
+
+
+class ImageError(DataError):
+    """Too many images cannot be decoded."""
+
+
+class ProbeError(T2VError, ValueError):
+    """Something is wrong with a network."""
+
+
+class ProbeNotFoundError(ProbeError, LookupError):
+    """No such file, folder or repository."""
+
+
+class HeadNotFoundError(ProbeError, LookupError):
+    """The network has no classification head that could be found."""
+
+
+class WeightsError(ProbeError):
+    """Stored weights do not fit the network, or hold NaN or infinite values."""
+
+
+class ProbeOutputError(ProbeError):
+    """The network's features are not finite, or are not one vector per image."""
+
+
+class EmbeddingError(T2VError, ValueError):
+    """Something is wrong with an embedding."""
+
+
+class EmbeddingMismatchError(EmbeddingError):
+    """Two embeddings were not measured in the same space."""
+
+
+class EmbeddingFileError(EmbeddingError):
+    """A file is truncated, was tampered with, or is no embedding."""
+
+
+class CatalogError(T2VError, ValueError):
+    """Something is wrong with a catalog of candidates."""
+
+
+class CandidateNotFoundError(CatalogError, LookupError):
+    """The catalog has no such candidate."""
+
+
+class CatalogFileError(CatalogError):
+    """A catalog on disk cannot be read."""
+
+
+class EmptyCatalogError(CatalogError):
+    """There is no candidate to rank."""
+
+
+class CheckpointError(T2VError, ValueError):
+    """A candidate's weights do not load."""
+
+
+class StorageError(T2VError, OSError):
+    """The disk is full, read-only or closed to us."""
+
+
+class InsufficientMemoryError(T2VError, MemoryError):
+    """Even one image at a time does not fit into memory."""
+
+
+class MissingDependencyError(T2VError, ImportError):
+    """An optional package is not installed."""
+
+
+class T2VWarning(UserWarning):
+    """Base of every warning that t2v_hub gives."""
+
+
+class SkippedImagesWarning(T2VWarning):
+    """Images that could not be decoded were left out."""
+
+
+class SlowPathWarning(T2VWarning):
+    """Layers without a fast kernel are measured one image at a time."""
+
+
+class SmallerBatchWarning(T2VWarning):
+    """The batch was halved after running out of memory."""
+
+
+class CacheWarning(T2VWarning):
+    """A damaged cache entry was ignored and measured again."""

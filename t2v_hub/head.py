@@ -1,0 +1,224 @@
+"""The linear head: fitted on penultimate features, once per task, deterministic."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2v_hub.errors import SettingsError
+
+Array = NDArray[np.float64]
+Labels = NDArray[Any]
+
+_ABSENT = -30.0  # logit of a class that no image shows: p of 1e-13, and still finite
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear classifier on features.
+
+    Attributes:
+        weight: ``(n_classes, n_features)``.
+        bias: ``(n_classes,)``.
+        multi_label: Whether classes are independent (sigmoid) instead of exclusive (softmax).
+    """
+
+    weight: Array
+    bias: Array
+    multi_label: bool = False
+
+    def probabilities(self, features: NDArray[Any]) -> Array:
+        """Class probabilities, ``(n, n_classes)``."""
+        from scipy.special import expit, softmax
+
+        logits = features.astype(np.float64) @ self.weight.T + self.bias
+        result: Array = expit(logits) if self.multi_label else softmax(logits, axis=1)
+        return result
+
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """How the head is fitted; part of the `Space`, since it decides what the embedding says.
+
+    All recipes work on standardised features and weigh images so that every class counts the same
+    (not for multi-label tasks, whose classes overlap).
+
+    Attributes:
+        kind: ``l2``: the mean cross-entropy plus ``strength / 2`` times the squared weights, to the
+            optimum. ``cv``: the same, strength by 5-fold cross-validated likelihood. ``entropy``:
+            ``l2`` and then a temperature that brings the mean entropy of the predictions to
+            ``entropy`` times its largest value. ``adam``: the paper's short optimisation.
+        strength: Of the penalty (``l2``, ``entropy``).
+        scaling: ``common``: features are centred and divided by one number, their root mean square
+            deviation. ``each``: every feature is divided by its own deviation; a feature that
+            hardly ever fires then gets a huge weight, and with it the few images where it does.
+        entropy: Target of the recipe ``entropy``, in (0, 1).
+        epochs: Passes of ``adam``.
+        draws: Class-balanced draws with replacement in each pass of ``adam``.
+        learning_rate: Of ``adam``.
+        weight_decay: Of ``adam``.
+    """
+
+    kind: Literal["l2", "cv", "entropy", "adam"] = "l2"
+    strength: float = 10.0
+    scaling: Literal["common", "each"] = "common"
+    entropy: float = 0.9
+    epochs: int = 2
+    draws: int = 10_000
+    learning_rate: float = 4e-4
+    weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("l2", "cv", "entropy", "adam"):
+            raise SettingsError(f"There is no head recipe {self.kind!r}; choose l2, cv, entropy or adam.")
+        if not (np.isfinite(self.strength) and self.strength > 0):
+            raise SettingsError(f"The head's strength must be a finite number > 0, not {self.strength!r}.")
+        if self.scaling not in ("common", "each"):
+            raise SettingsError(f"The head's scaling must be 'common' or 'each', not {self.scaling!r}.")
+        if not 0 < self.entropy < 1:
+            raise SettingsError(f"The head's entropy must lie between 0 and 1, not {self.entropy!r}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What matters of the recipe as plain values, for the `Space`."""
+        used = {
+            "l2": ("kind", "scaling", "strength"),
+            "cv": ("kind", "scaling"),
+            "entropy": ("kind", "scaling", "strength", "entropy"),
+            "adam": ("kind", "scaling", "epochs", "draws", "learning_rate", "weight_decay"),
+        }[self.kind]
+        return {key: value for key, value in asdict(self).items() if key in used}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The recipe that `to_dict` wrote; other keys are ignored."""
+        return cls(**{key: value for key, value in values.items() if key in cls.__dataclass_fields__})
+
+    def fit(
+        self,
+        features: NDArray[Any],
+        labels: Labels,
+        *,
+        n_classes: int | None = None,
+        weights: Array | None = None,
+        seed: int = 0,
+    ) -> Head:
+        """The head of this recipe.
+
+        Args:
+            features: ``(n, n_features)``.
+            labels: ``(n,)`` codes from 0, or ``(n, n_classes)`` zeros and ones (multi-label).
+            n_classes: How many classes; codes that do not occur get a probability near 0.
+            weights: ``(n,)``, positive, how much each image counts within its class; 1 where absent.
+            seed: Of the folds of ``cv`` and of the draws of ``adam``.
+        """
+        features = features.astype(np.float64)
+        weights = np.ones(len(features)) if weights is None else weights
+        share = weights / weights.sum()
+        mean = share @ features
+        deviation = np.sqrt(share @ np.square(features - mean))
+        if self.scaling == "common":
+            deviation = np.full_like(deviation, np.sqrt(np.square(deviation).mean()))
+        deviation = np.where(deviation > 1e-12 * (np.abs(mean) + 1e-30), deviation, 1.0)
+        standard = (features - mean) / deviation
+        if labels.ndim == 2:
+            columns = [
+                self._fit_one(standard, column.astype(np.int64), weights, 2, seed, balanced=False)
+                for column in labels.T
+            ]
+            # Two exclusive classes as one logit: the difference of both rows.
+            weight = np.stack([w[1] - w[0] for w, _ in columns])
+            bias = np.array([b[1] - b[0] for _, b in columns])
+        else:
+            count = n_classes or int(labels.max()) + 1
+            weight, bias = self._fit_one(standard, labels, weights, count, seed, balanced=True)
+        if self.kind == "entropy":
+            factor = _temperature(standard @ weight.T + bias, self.entropy, labels.ndim == 2)
+            weight, bias = weight * factor, bias * factor
+        weight = weight / deviation
+        return Head(weight, bias - weight @ mean, multi_label=labels.ndim == 2)
+
+    def _fit_one(
+        self, x: Array, labels: Labels, weights: Array, n_classes: int, seed: int, *, balanced: bool
+    ) -> tuple[Array, Array]:
+        """Weights and biases ``(n_classes, ...)`` of one classifier over exclusive classes."""
+        weight, bias = np.zeros((n_classes, x.shape[1])), np.full(n_classes, _ABSENT)
+        present, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        if len(present) == 1:
+            bias[present] = 0.0
+            return weight, bias
+        if balanced:
+            totals = np.bincount(codes, weights=weights)
+            balance = weights * len(x) / (len(present) * totals[codes])
+        else:
+            balance = weights * len(x) / weights.sum()
+        if self.kind == "adam":
+            weight[present], bias[present] = self._adam(x, codes, balance, len(present), seed)
+            return weight, bias
+        coefficients, intercepts = self._logistic(x, codes, balance, counts, seed)
+        if len(present) == 2:  # scikit-learn's one row is the difference of two opposite ones
+            coefficients = np.concatenate([-coefficients, coefficients]) / 2
+            intercepts = np.concatenate([-intercepts, intercepts]) / 2
+        weight[present], bias[present] = coefficients, intercepts
+        return weight, bias
+
+    def _logistic(
+        self, x: Array, codes: Labels, balance: Array, counts: Labels, seed: int
+    ) -> tuple[Array, Array]:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+        # scikit-learn minimises C * sum(loss) + |w|²/2. For two classes its one row w stands for the
+        # rows -w/2 and w/2, whose squared weights are half of w's: C doubles.
+        rows = 2.0 if len(counts) == 2 else 1.0
+        model = LogisticRegression(C=rows / (self.strength * len(x)), tol=1e-8, max_iter=5000)
+        if self.kind == "cv" and counts.min() >= 2:
+            folds = StratifiedKFold(min(5, int(counts.min())), shuffle=True, random_state=seed)
+            grid = {"C": [rows * c for c in (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)]}
+            model.set_params(tol=1e-5)
+            search = GridSearchCV(model, grid, scoring="neg_log_loss", cv=folds)
+            search.fit(x, codes, sample_weight=balance)
+            model = search.best_estimator_
+        else:
+            model.fit(x, codes, sample_weight=balance)
+        return model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
+
+    def _adam(
+        self, x: Array, codes: Labels, balance: Array, n_classes: int, seed: int
+    ) -> tuple[Array, Array]:
+        import torch
+
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 0xADA])))
+        weight = torch.zeros(n_classes, x.shape[1], requires_grad=True)
+        bias = torch.zeros(n_classes, requires_grad=True)
+        optimiser = torch.optim.Adam([weight, bias], lr=self.learning_rate, weight_decay=self.weight_decay)
+        inputs, targets = torch.from_numpy(x).float(), torch.from_numpy(codes).long()
+        chances = balance / balance.sum()
+        for _ in range(self.epochs):
+            drawn = torch.from_numpy(generator.choice(len(x), size=self.draws, p=chances))
+            for batch in drawn.split(64):
+                optimiser.zero_grad()
+                with torch.enable_grad():
+                    loss = torch.nn.functional.cross_entropy(inputs[batch] @ weight.T + bias, targets[batch])
+                loss.backward()
+                optimiser.step()
+        return weight.detach().double().numpy(), bias.detach().double().numpy()
+
+
+def _temperature(logits: Array, target: float, multi_label: bool) -> float:
+    """Factor that brings the mean entropy of the predictions to ``target`` times the largest."""
+    from scipy.optimize import brentq
+    from scipy.special import entr, expit, softmax
+
+    def surplus(log_factor: float) -> float:
+        scaled = logits * np.exp(log_factor)
+        if multi_label:
+            p = expit(scaled)
+            return float((entr(p) + entr(1 - p)).mean() / np.log(2)) - target
+        return float(entr(softmax(scaled, axis=1)).sum(axis=1).mean() / np.log(logits.shape[1])) - target
+
+    low, high = -30.0, 30.0
+    if surplus(low) <= 0 or surplus(high) >= 0:  # constant logits: no factor changes their entropy
+        return 1.0
+    return float(np.exp(brentq(surplus, low, high, xtol=1e-12)))

@@ -1,0 +1,231 @@
+"""A ranking in words: its table, and why a candidate stands where it stands."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from t2v_hub.selector.comparison import Z95
+
+if TYPE_CHECKING:
+    from t2v_hub.selector.ranking import RankedCandidate, Ranking
+
+_MAX_ROWS = 30
+_MAX_NAMES = 5
+_COLUMNS = ("rank", "checkpoint", "distance ± s.e.", "tie", "nearest source task", "prior", "parameters")
+_TO_THE_RIGHT = ("rank", "prior", "parameters")
+
+
+def table(ranking: "Ranking") -> str:
+    """The ranking as plain text: what was ranked, whether the leaders are tied, a row per candidate."""
+    lines = _header(ranking)
+    shown = ranking.items[:_MAX_ROWS]
+    if not shown:
+        return "\n".join(lines)
+    digits = _digits(shown)
+    sizes = Counter(item.tie_group for item in ranking.items)
+    rows = [_COLUMNS, *(_row(item, digits, sizes) for item in shown)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    lines += ["", *(_aligned(row, widths) for row in rows)]
+    if len(ranking) > len(shown):
+        lines.append(f"… and {len(ranking) - len(shown):,} more; slice the ranking to print others.")
+    elif ranking.n_tied_beyond:
+        lines.append(f"{ranking.n_tied_beyond:,} more cannot be told apart from the last group (≈).")
+    if ranking.skipped:
+        lines += ["", f"Embeddings that could not be read and were left out ({len(ranking.skipped):,}):"]
+        lines += [f"  {reason}" for reason in ranking.skipped[:_MAX_NAMES]]
+        if len(ranking.skipped) > _MAX_NAMES:
+            lines.append(f"  … and {len(ranking.skipped) - _MAX_NAMES:,} more (Ranking.skipped)")
+    return "\n".join(lines)
+
+
+def explanation(ranking: "Ranking", i: int) -> str:
+    """Why the i-th candidate stands where it stands, and what would change the order."""
+    item = ranking.items[i]
+    total = ranking.n_considered - ranking.n_filtered
+    lines = [f"{item.candidate.id} is number {item.rank} of {total:,} for {ranking.task.id!r}."]
+    if item.distance is None:
+        lines.append(
+            f"It has no place by distance: {item.reason}. Such candidates come after all others, ordered by "
+            f"prior: upstream accuracy, then downloads."
+        )
+    else:
+        lines += [
+            *_distance_in_words(ranking, item),
+            *_ties_in_words(ranking, item),
+            *_next_in_words(ranking, item),
+        ]
+    lines.append(_prior_in_words(item))
+    return "\n".join(lines)
+
+
+def _header(ranking: "Ranking") -> list[str]:
+    task, space = ranking.task, ranking.space
+    facts = [*(name for name in (task.config, task.split) if name)]
+    facts += [f"{task.n_samples:,} images", f"{task.n_classes:,} classes"]
+    alpha = f" (alpha {ranking.alpha:g})" if ranking.distance == "asymmetric" else ""
+    counts = [f"{ranking.n_considered:,} in the catalog"]
+    if ranking.n_filtered:
+        counts.append(f"{ranking.n_filtered:,} left out by where")
+    if ranking.n_without_embedding:
+        counts.append(f"{ranking.n_without_embedding:,} without an embedding in this space (last, by prior)")
+    lines = [
+        f"Task        {task.id} ({', '.join(facts)})",
+        f"Probe       {space.probe}, space {space.id}",
+        f"Distance    {ranking.distance}{alpha}, smaller is better",
+        f"Candidates  {'; '.join(counts)}",
+    ]
+    if not ranking.items:
+        return [*lines, "No candidate is left to rank."]
+    return [*lines, *_leaders_in_words(ranking)]
+
+
+def _leaders_in_words(ranking: "Ranking") -> list[str]:
+    first = ranking.items[0]
+    if first.rank != 1 or first.distance is None:
+        return []
+    n_tied = len(first.tied)
+    if n_tied > 1:
+        leaders = [item for item in ranking.items if item.tie_group == first.tie_group]
+        same = len(leaders) == n_tied and all(item.distance == first.distance for item in leaders)
+        why = (
+            "have one distance (the same source task) and are ordered by prior"
+            if same
+            else "cannot be told apart: distances differ from the first one's by less than "
+            f"{Z95} standard errors"
+        )
+        return [f"The first {n_tied:,} {why}."]
+    if first.standard_error is None:
+        return ["How sure the order is, is not known: standard errors were not measured."]
+    return []
+
+
+def _row(item: "RankedCandidate", digits: int, sizes: Counter[int]) -> tuple[str, ...]:
+    distance = "–"
+    if item.distance is not None:
+        error = "" if item.standard_error is None else f" ± {_number(item.standard_error, digits)}"
+        distance = _number(item.distance, digits) + error
+    tied = len(item.tied) > 1 or sizes[item.tie_group] > 1
+    return (
+        str(item.rank),
+        item.candidate.id,
+        distance,
+        f"≈{item.tie_group}" if tied else "",
+        item.source_task or "–",
+        "–" if item.prior is None else f"{item.prior:.3f}",
+        _count(item.candidate.parameters),
+    )
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [
+        cell.rjust(width) if name in _TO_THE_RIGHT else cell.ljust(width)
+        for name, cell, width in zip(_COLUMNS, row, widths, strict=True)
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def _distance_in_words(ranking: "Ranking", item: "RankedCandidate") -> list[str]:
+    assert item.distance is not None
+    digits = _digits([item])
+    error = "standard error not known (it was not measured)"
+    if item.standard_error is not None and item.interval is not None:
+        low, high = (_number(bound, digits) for bound in item.interval)
+        error = f"standard error {_number(item.standard_error, digits)}, 95 % interval {low} to {high}"
+    several = len(item.candidate.embeddings)
+    of = f", the nearest of its {several} embeddings" if several > 1 else ""
+    lines = [
+        f"Nearest source task: {item.source_task!r}{of}, at {ranking.distance} distance "
+        f"{_number(item.distance, digits)} ({error})."
+    ]
+    if item.complexity is not None:
+        lines.append(
+            f"That is {_number(item.distance + item.complexity, digits)} less "
+            f"{_number(item.complexity, digits)} for the complexity of the source task, alpha "
+            f"{ranking.alpha:g} times its distance to the trivial embedding."
+        )
+    return lines
+
+
+def _ties_in_words(ranking: "Ranking", item: "RankedCandidate") -> list[str]:
+    distances = {other.candidate.id: other.distance for other in ranking.items}
+    others = [id for id in item.tied if id != item.candidate.id]
+    same = [id for id in others if distances.get(id) == item.distance]
+    near = [id for id in others if id not in set(same)]
+    lines = []
+    if same:
+        lines.append(
+            f"It has the same distance as {_names(same)}; among these the prior decides. No image of the "
+            f"task can part them."
+        )
+    if near:
+        lines.append(
+            f"It cannot be told apart from {_names(near)}: within the group, distances differ from the first "
+            f"one's by less than {Z95} standard errors. More images (max_samples) would shrink the error."
+        )
+    return lines
+
+
+def _next_in_words(ranking: "Ranking", item: "RankedCandidate") -> list[str]:
+    if item.gap is None:
+        return []
+    name = next((other.candidate.id for other in ranking.items if other.rank == item.rank + 1), None)
+    following = f"The next one, {name}," if name else "The next one (not shown)"
+    if item.gap == 0:
+        return [] if item.gap_error == 0 else [f"{following} is exactly as far."]
+    if item.gap_error is None:
+        return [f"{following} is {_gap(item.gap, None)} further; how sure that is, is not known."]
+    ratio = item.gap / item.gap_error if item.gap_error else math.inf
+    verdict = (
+        "other images of the same task could swap the two"
+        if ratio < Z95
+        else f"{ratio:.1f} standard errors, so other images of the same task are unlikely to swap the two"
+    )
+    return [f"{following} is {_gap(item.gap, item.gap_error)} further: {verdict}."]
+
+
+def _prior_in_words(item: "RankedCandidate") -> str:
+    candidate = item.candidate
+    facts = [
+        "upstream accuracy not known" if item.prior is None else f"upstream accuracy {item.prior:.3f}",
+        "downloads not known" if candidate.downloads is None else f"{candidate.downloads:,} downloads",
+    ]
+    return f"Prior: {', '.join(facts)}; it decides only between equal distances and where there is none."
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MAX_NAMES])
+    return shown if len(names) <= _MAX_NAMES else f"{shown} and {len(names) - _MAX_NAMES:,} more"
+
+
+def _gap(gap: float, error: float | None) -> str:
+    digits = _digits_for([gap, *([] if error is None else [error])])
+    return _number(gap, digits) + ("" if error is None else f" ± {_number(error, digits)}")
+
+
+def _digits(items: Iterable["RankedCandidate"]) -> int:
+    values = [value for item in items for value in (item.distance, item.standard_error) if value is not None]
+    return _digits_for(values)
+
+
+def _digits_for(values: Iterable[float]) -> int:
+    """Decimals that show two digits of the smallest value, at least 3 and at most 6."""
+    sizes = [abs(value) for value in values if math.isfinite(value) and abs(value) > 1e-9]
+    if not sizes:
+        return 3
+    return min(6, max(3, 1 - math.floor(math.log10(min(sizes)))))
+
+
+def _number(value: float, digits: int) -> str:
+    if not math.isfinite(value) or abs(value) >= 1e4:
+        return f"{value:.4g}"
+    return f"{value:.{digits}f}"
+
+
+def _count(value: int | None) -> str:
+    if value is None:
+        return "–"
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.1f} {letter}"
+    return str(value)

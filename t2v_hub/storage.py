@@ -1,0 +1,91 @@
+"""Files that are whole or absent, and where they lie."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from t2v_hub.errors import StorageError
+
+_CAUSES = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+    errno.EROFS: "the file system is read-only; choose another place (T2V_HOME for caches)",
+    errno.EACCES: "you may not write there; choose another place (T2V_HOME for caches)",
+    errno.EPERM: "you may not write there; choose another place (T2V_HOME for caches)",
+    errno.EISDIR: "a folder of that name exists; choose another name",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another place",
+    errno.EEXIST: "a part of the path is a file, not a folder; choose another place",
+}
+
+
+def home() -> Path:
+    """Folder of everything that t2v_hub keeps: ``T2V_HOME``, else ``~/.cache/t2v_hub``."""
+    return Path(os.environ.get("T2V_HOME") or Path.home() / ".cache" / "t2v_hub").expanduser()
+
+
+def write_atomically(path: Path | str, content: bytes | Callable[[BinaryIO], object]) -> Path:
+    """Path of a file that now holds ``content``, whole; a crash leaves the old file or none.
+
+    The bytes go to a temporary file beside ``path``, are forced to the disk and renamed over it.
+
+    Args:
+        path: Where to write; missing folders above it are made.
+        content: The bytes, or a function that writes them to an open binary file.
+
+    Raises:
+        StorageError: The disk is full, read-only or closed to us; ``path`` is as it was before.
+    """
+    path = Path(path)
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.", suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(_mode_of_a_new_file(path))
+        Path(temporary).replace(path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+    return path
+
+
+def storage_error(path: Path | str, error: OSError) -> StorageError:
+    """The error to raise when ``path`` could not be written: what failed, where, what to do."""
+    cause = _CAUSES.get(error.errno or 0, f"{error.strerror or error}; choose another place")
+    named = StorageError(f"Cannot write {str(path)!r}: {cause}. Nothing of it was left half written.")
+    named.errno = error.errno
+    return named
+
+
+def _mode_of_a_new_file(path: Path) -> int:
+    # mkstemp makes files private; a file that others could read before stays readable to them.
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself lives in the folder. Some file systems do not let a folder be opened.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

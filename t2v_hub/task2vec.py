@@ -1,0 +1,349 @@
+"""`Task2Vec`: from a labelled data set to its embedding."""
+
+import dataclasses
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from t2v_hub import data as data_room
+from t2v_hub.blocks import BlockStore
+from t2v_hub.data import DecodedSample
+from t2v_hub.distance import symmetric_distance
+from t2v_hub.embedding import (
+    Measurement,
+    Space,
+    TaskEmbedding,
+    TaskInfo,
+    canonical_json,
+    jackknife_standard_error,
+)
+from t2v_hub.errors import CacheWarning, EmbeddingFileError, SettingsError, T2VError
+from t2v_hub.estimate import TaskFisher
+from t2v_hub.fisher import frozen
+from t2v_hub.fisher.estimators import Estimator
+from t2v_hub.head import HeadRecipe
+from t2v_hub.probe import DEFAULT_PROBE, Preprocessing, ProbeNetwork
+from t2v_hub.probe.network import Filters
+from t2v_hub.storage import home
+
+BETA = 1e-9
+"""Weight of the prior in the robust precision; measured in ``benchmarks/heads.py``."""
+
+Dtype = Literal["float32", "float64"]
+_LIBRARIES = ("t2v_hub", "torch", "timm", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
+
+
+class Task2Vec:
+    """Measures data sets with one probe, under one set of settings.
+
+    Args:
+        probe: A `ProbeNetwork`, or anything that `ProbeNetwork.load` takes; None for the default,
+            ``timm/resnet18.a1_in1k`` from the Hub.
+        estimator: ``monte_carlo`` draws labels from the model and is unbiased; ``exact`` sums over all
+            classes, which costs a backward pass for each; ``empirical`` takes the data's own labels,
+            which is biased and makes a space of its own.
+        batch_size: Images per forward and backward pass on an accelerator, at most 32. On a CPU passes
+            are of 8 images whatever this says: others are not faster there, and would change last bits.
+        max_samples: How many images are measured at most; drawn over the whole set.
+        seed: What all randomness hangs on.
+        n_labels: Labels drawn per image (``monte_carlo``).
+        head: How the linear head is fitted.
+        sampling: ``natural`` draws from the data's own distribution, ``balanced`` every class alike.
+        filters: Which layers count; see `ProbeNetwork.load`.
+        normalisation: Whether scales of normalisation layers count as filters.
+        image_size: Side of the probe's square input; None for its own.
+        preprocessing: The images' recipe; None for the probe's own.
+        beta: Weight of the prior in the robust precision.
+        dtype: Type of the passes; sums are float64 in either.
+        device: Where to measure; None for what accelerate chooses.
+        cache: Folder of finished embeddings and blocks; None for ``T2V_HOME``, False for none.
+        progress: Whether to show bars (on a terminal).
+
+    Raises:
+        SettingsError: An argument that cannot work.
+        ProbeError: The probe cannot be used; subclasses say why.
+    """
+
+    def __init__(
+        self,
+        probe: "ProbeNetwork | str | Path | nn.Module | None" = None,
+        *,
+        estimator: Estimator = "monte_carlo",
+        batch_size: int = 32,
+        max_samples: int = 1000,
+        seed: int = 0,
+        n_labels: int = 1,
+        head: HeadRecipe | None = None,
+        sampling: Literal["natural", "balanced"] = "natural",
+        filters: Filters = None,
+        normalisation: bool = False,
+        image_size: int | None = None,
+        preprocessing: Preprocessing | None = None,
+        beta: float = BETA,
+        dtype: Dtype = "float32",
+        device: str | None = None,
+        cache: Path | str | Literal[False] | None = None,
+        progress: bool = True,
+    ) -> None:
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("max_samples", max_samples, 2),
+            ("n_labels", n_labels, 1),
+            ("seed", seed, 0),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SettingsError(f"{name} must be a whole number >= {least}, not {value!r}.")
+        if estimator not in ("monte_carlo", "exact", "empirical"):
+            raise SettingsError(
+                f"There is no estimator {estimator!r}; choose monte_carlo, exact or empirical."
+            )
+        if sampling not in ("natural", "balanced"):
+            raise SettingsError(f"sampling must be 'natural' or 'balanced', not {sampling!r}.")
+        if dtype not in ("float32", "float64"):
+            raise SettingsError(f"dtype must be 'float32' or 'float64', not {dtype!r}.")
+        if not (np.isfinite(beta) and beta > 0):
+            raise SettingsError(f"beta must be a finite number > 0, not {beta!r}.")
+        self.probe = ProbeNetwork.load(
+            DEFAULT_PROBE if probe is None else probe,
+            filters=filters,
+            normalisation=normalisation,
+            image_size=image_size,
+            preprocessing=preprocessing,
+        )
+        self.estimator: Estimator = estimator
+        self.batch_size = batch_size
+        self.max_samples = max_samples
+        self.seed = seed
+        self.n_labels = n_labels if estimator == "monte_carlo" else 1
+        self.head = head or HeadRecipe()
+        self.sampling: Literal["natural", "balanced"] = sampling
+        self.beta = beta
+        self.dtype: Dtype = dtype
+        self.device = device
+        self.cache = None if cache is False else Path(cache) if cache is not None else home() / "embeddings"
+        self.progress = progress
+        self._placed: ProbeNetwork | None = None
+
+    @classmethod
+    def for_space(
+        cls, space: Space, *, probe: "ProbeNetwork | str | Path | nn.Module | None" = None, **settings: Any
+    ) -> Self:
+        """The settings that measure in a given space.
+
+        Args:
+            space: The space, from an embedding or a catalog.
+            probe: The probe; None loads the one that the space names.
+            **settings: What does not belong to a space: ``max_samples``, ``seed``, ``cache``, ….
+
+        Raises:
+            EmbeddingMismatchError: The probe is not the one that the space was measured with.
+            ProbeNotFoundError: The named probe is not at hand; pass it as ``probe``.
+        """
+        network = ProbeNetwork.load(
+            space.probe if probe is None else probe,
+            filters=[layer.name for layer in space.layers],
+            normalisation=True,  # narrowed to the named layers
+            preprocessing=Preprocessing.from_dict(
+                {key: value for key, value in space.preprocessing.items() if key != "transparency"}
+            ),
+        )
+        settings = {"estimator": "empirical" if space.family == "empirical" else "monte_carlo"} | settings
+        embedder = cls(
+            network,
+            head=HeadRecipe.from_dict(space.head),
+            sampling="balanced" if space.sampling.get("fisher") == "balanced" else "natural",
+            beta=space.beta,
+            **settings,
+        )
+        embedder.space(multi_label=space.head.get("loss") == "sigmoid").require_equal(space)
+        return embedder
+
+    def space(self, *, multi_label: bool = False) -> Space:
+        """What these settings measure under, for tasks with one label per image or several."""
+        return Space(
+            probe=self.probe.name,
+            probe_digest=self.probe.digest,
+            layers=self.probe.filters,
+            preprocessing={**self.probe.preprocessing.to_dict(), "transparency": "white"},
+            head={
+                **self.head.to_dict(),
+                "loss": "sigmoid" if multi_label else "softmax",
+                "classes": "natural" if multi_label else "balanced",
+            },
+            sampling={"fisher": self.sampling},
+            family="empirical" if self.estimator == "empirical" else "fisher",
+            beta=self.beta,
+        )
+
+    def embed(self, data: object, **data_options: Any) -> TaskEmbedding:
+        """The embedding of a labelled image data set.
+
+        Finished blocks are kept, so that an interrupted call goes on where it stopped; a finished
+        embedding is kept too, under a key of the images, labels, probe and settings.
+
+        Args:
+            data: Anything that `t2v_hub.data.load` takes: a ``datasets`` data set or stream, a path, a
+                Hub repository, a torch data set.
+            **data_options: Options of `t2v_hub.data.load`: ``split``, ``image_column``, ….
+
+        Raises:
+            DataError: The data cannot be used; subclasses say why.
+            ProbeOutputError: Features or gradients are not finite.
+            InsufficientMemoryError: Not even one image fits into memory.
+            StorageError: The cache cannot be written.
+        """
+        options = {"seed": self.seed, "progress": self.progress} | data_options
+        task = data_room.load(data, **options)
+        sample = task.sample(self.max_samples, seed=self.seed, how=self.sampling)
+        decoded = sample.decode(self.probe.preprocessing.prepare, progress=self.progress)
+        return self._embed(task.info, decoded)
+
+    def embed_many(self, tasks: Mapping[str, object], **data_options: Any) -> "EmbeddedTasks":
+        """Embeddings of several data sets by name; one that fails is named in the result.
+
+        Args:
+            tasks: Data sets by the name that their embedding is to carry.
+            **data_options: Options of `t2v_hub.data.load`, for all of them.
+        """
+        embeddings: dict[str, TaskEmbedding] = {}
+        failures: dict[str, T2VError] = {}
+        for name, data in tasks.items():
+            try:
+                embeddings[name] = self.embed(data, name=name, **data_options)
+            except T2VError as error:
+                failures[name] = error
+        return EmbeddedTasks(embeddings, failures)
+
+    def _embed(self, info: TaskInfo, decoded: DecodedSample) -> TaskEmbedding:
+        space = self.space(multi_label=info.multi_label)
+        probe = self._placed_probe()
+        key = self._key(space, decoded, probe)
+        finished = self.cache / f"{key}.safetensors" if self.cache is not None else None
+        if finished is not None and finished.exists():
+            try:
+                return dataclasses.replace(TaskEmbedding.load(finished), task=info)
+            except EmbeddingFileError as error:
+                warnings.warn(f"{error} It is measured again now.", CacheWarning, stacklevel=3)
+        blocks = BlockStore(None if self.cache is None else self.cache / f"{key}.blocks", space.n_filters)
+        with frozen(probe.module):
+            estimate = TaskFisher(
+                probe,
+                decoded,
+                recipe=self.head,
+                estimator=self.estimator,
+                n_labels=self.n_labels,
+                seed=self.seed,
+                batch_size=self.batch_size,
+                progress=self.progress,
+                name=info.id,
+            ).run(blocks)
+        embedding = TaskEmbedding(
+            fisher=estimate.fisher.astype(np.float32),
+            prior=self.probe.prior.numpy().astype(np.float32),
+            space=space,
+            task=info,
+            measurement=Measurement(
+                estimator=self.estimator,
+                n_samples=len(decoded.labels),
+                seed=self.seed,
+                n_labels=self.n_labels,
+                n_skipped=decoded.n_skipped,
+                pass_size=estimate.pass_size,
+                dtype=self.dtype,
+                device=probe.device.type,
+                mean_confidence=estimate.mean_confidence,
+                versions=dict(_versions()),
+            ),
+            deviations=np.clip(estimate.deviations, -6e4, 6e4).astype(np.float16),
+        )
+        embedding = _with_standard_errors(embedding)
+        if finished is not None:
+            embedding.save(finished)
+            blocks.discard()
+        return embedding
+
+    def _placed_probe(self) -> ProbeNetwork:
+        """The probe on its device in its type; a copy where the caller's lies elsewhere."""
+        if self._placed is None:
+            device = self.device
+            if device is None:
+                from accelerate import PartialState
+
+                device = str(PartialState().device) if self.probe.owned else str(self.probe.device)
+            self._placed = self.probe.placed(torch.device(device), getattr(torch, self.dtype))
+        return self._placed
+
+    def _key(self, space: Space, decoded: DecodedSample, probe: ProbeNetwork) -> str:
+        digest = hashlib.sha256(decoded.images.tobytes() if decoded.images.nbytes < 1 << 20 else b"")
+        if decoded.images.nbytes >= 1 << 20:
+            for image in decoded.images:
+                digest.update(image.tobytes())
+        digest.update(np.ascontiguousarray(decoded.labels).astype("<f8").tobytes())
+        digest.update(decoded.weights.astype("<f8").tobytes())
+        settings = {
+            "space": space.id,
+            "shape": list(decoded.images.shape),
+            "estimator": self.estimator,
+            "n_labels": self.n_labels,
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "device": probe.device.type,
+            "batch_size": None if probe.device.type == "cpu" else self.batch_size,
+            "layout": 1,
+        }
+        digest.update(canonical_json(settings))
+        return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class EmbeddedTasks:
+    """What became of several data sets.
+
+    Attributes:
+        embeddings: By name, in the order given.
+        failures: Why a data set has no embedding, by name.
+    """
+
+    embeddings: Mapping[str, TaskEmbedding]
+    failures: Mapping[str, T2VError]
+
+
+def _with_standard_errors(embedding: TaskEmbedding) -> TaskEmbedding:
+    """The embedding with the scalars that sum up its deviations."""
+    if embedding.deviations is None or len(embedding.deviations) < 2:
+        return embedding
+    errors, fisher = embedding.filter_standard_error, embedding.fisher.astype(np.float64)
+    alive = fisher > 0
+    # What travels without the deviations: the error of the distance to a task that differs from this
+    # one in every filter, the one with each layer's mean throughout.
+    flat = np.concatenate([np.full(len(part), part.mean()) for part in embedding.by_layer().values()])
+    other = dataclasses.replace(embedding, fisher=flat.astype(np.float32), deviations=None)
+    moved = [
+        symmetric_distance(dataclasses.replace(embedding, fisher=row, deviations=None), other)
+        for row in np.maximum(fisher * (1 + embedding.deviations.astype(np.float64)), 0)
+    ]
+    measurement = dataclasses.replace(
+        embedding.measurement,
+        standard_error=float(np.sqrt(np.square(errors).sum() / max(np.square(fisher).sum(), 1e-300))),
+        median_standard_error=float(np.median(errors[alive] / fisher[alive]))
+        if alive.any()
+        else float("nan"),
+        distance_standard_error=float(jackknife_standard_error(np.array(moved))),
+    )
+    return dataclasses.replace(embedding, measurement=measurement)
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _LIBRARIES:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue

@@ -1,0 +1,40 @@
+"""Fixtures that all tests share."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def kit() -> Path:
+    """Folder of real weights and images; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("T2V_KIT", ROOT.parent / "shared" / "kit"))
+    if not (folder / "data" / "tasks.json").exists():
+        pytest.skip(f"needs the kit of real weights and images; none at {folder} (set T2V_KIT)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read from or written to the user's own cache."""
+    monkeypatch.setenv("T2V_HOME", str(tmp_path_factory.mktemp("t2v-home")))
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A connection to anywhere but this machine fails the test."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else address
+        if self.family != socket.AF_UNIX and host not in ("127.0.0.1", "::1", "localhost"):
+            pytest.fail(f"the test tried to reach {host!r}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    yield

@@ -1,0 +1,287 @@
+"""Folders, Parquet files and Hub data sets are found by where they lie."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import datasets
+import numpy as np
+import PIL.Image
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+from huggingface_hub import HfApi
+from huggingface_hub import errors as hub_errors
+
+from t2v_hub.data import load
+from t2v_hub.errors import (
+    ClassSizeError,
+    ColumnError,
+    DataError,
+    DataNotFoundError,
+    LabelError,
+    SettingsError,
+    SkippedImagesWarning,
+    SplitError,
+)
+
+FEATURES = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog", "emu"])})
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def picture(value: int) -> PIL.Image.Image:
+    return PIL.Image.new("RGB", (5, 4), (value, 0, 0))
+
+
+def table(n: int = 12, features: Features = FEATURES) -> Dataset:
+    codes = [i % 2 for i in range(n)]
+    return Dataset.from_dict({"image": [picture(i) for i in range(n)], "label": codes}, features=features)
+
+
+def reds(sample) -> list[int]:
+    decoded = sample.decode(lambda image: np.asarray(image).transpose(2, 0, 1), progress=False)
+    return decoded.images[:, 0, 0, 0].tolist()
+
+
+def folder(path: Path, *classes: str, n: int = 4) -> Path:
+    for i, name in enumerate(classes):
+        (path / name).mkdir(parents=True)
+        for j in range(n):
+            picture(10 * i + j).save(path / name / f"{j}.png")
+    return path
+
+
+def test_a_folder_of_images(tmp_path):
+    """One sub-folder per class is the oldest format there is."""
+    task = load(folder(tmp_path / "pets", "cat", "dog"))
+    sample = task.sample(8, seed=0)
+
+    assert task.class_names == ("cat", "dog")
+    assert task.info.id == "pets"
+    assert task.info.split == "train"
+    assert task.info.revision.startswith("fingerprint:")
+    assert [value // 10 for value in reds(sample)] == sample.labels.tolist()
+
+
+def test_a_folder_with_splits(tmp_path):
+    """train/ and test/ above the classes are splits."""
+    for split in ("train", "test"):
+        folder(tmp_path / "pets" / split, "cat", "dog", n=3 if split == "test" else 5)
+
+    assert load(str(tmp_path / "pets")).n_samples == 10
+    assert load(str(tmp_path / "pets"), split="test").n_samples == 6
+
+
+def test_damaged_files_in_a_folder_are_skipped(tmp_path):
+    """A folder of thousands always holds some."""
+    path = folder(tmp_path / "pets", "cat", "dog", n=15)
+    (path / "cat" / "3.png").write_bytes(b"damaged")
+    sample = load(path).sample(30, seed=0)
+
+    with pytest.warns(SkippedImagesWarning, match="1 of 30 images"):
+        assert len(reds(sample)) == 29
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda path: folder(path, "cat"), LabelError, r"All 4 images of 'pets' lie in one folder, 'cat'"),
+        (
+            lambda path: folder(path, "cat", "dog/small"),
+            ColumnError,
+            r"'pets' have no labels: their folders lie at several",
+        ),
+        (lambda path: path.mkdir(), DataNotFoundError, r"pets' holds no images; wanted one sub-folder"),
+        (lambda path: folder(path, "cat", "dog", n=1), ClassSizeError, r"2 of 2 classes"),
+    ],
+)
+def test_folders_that_are_no_data_set(tmp_path, make, error, message):
+    """The message says how the folder should look."""
+    make(tmp_path / "pets")
+
+    with pytest.raises(error, match=message):
+        load(tmp_path / "pets")
+
+
+def test_a_parquet_file_is_known_by_its_content(tmp_path):
+    """A copy with another date elsewhere is the same data; other bytes are not."""
+    for name, n in (("a", 12), ("b", 12), ("c", 14)):
+        table(n).to_parquet(tmp_path / f"{name}.parquet")
+    tasks = [load(str(tmp_path / f"{name}.parquet")) for name in "abc"]
+
+    assert [task.info.id for task in tasks] == ["a", "b", "c"]
+    assert tasks[0].class_names == ("cat", "dog")
+    assert tasks[0].info.revision == tasks[1].info.revision != tasks[2].info.revision
+    assert tasks[0].info.revision.startswith("sha256:")
+    assert reds(tasks[0].sample(12, seed=0)) == tasks[0].sample(12, seed=0).positions.tolist()
+
+
+def test_a_folder_of_parquet_files(tmp_path):
+    """As the Hub stores them, with the split in the file's name."""
+    path = tmp_path / "pets"
+    path.mkdir()
+    table(12).to_parquet(path / "train-00000-of-00001.parquet")
+    table(8).to_parquet(path / "test-00000-of-00001.parquet")
+
+    assert load(path).n_samples == 12
+    assert load(path, split="test").n_samples == 8
+    assert load(path, split="train[:6]").info.split == "train[:6]"
+    assert load(path, split="train[:6]").n_samples == 6
+
+
+def test_a_split_of_another_name_than_the_data_set(tmp_path):
+    """Whoever passes the training split and asks for the test split should be told."""
+    table().to_parquet(tmp_path / "a.parquet")
+    data = datasets.load_dataset("parquet", data_files=str(tmp_path / "a.parquet"), split="train")
+
+    assert load(data, split=datasets.Split.TRAIN).info.split == "train"
+    with pytest.raises(SplitError, match=r"is the split 'train', not 'test'. Pass the DatasetDict"):
+        load(data, split="test")
+    with pytest.raises(SplitError, match=r"is the split 'train', not 'train\[:5\]'"):
+        load(data, split="train[:5]")
+
+
+def test_a_revision_of_a_path_has_no_meaning(tmp_path):
+    """It would look as if that revision had been measured."""
+    with pytest.raises(SettingsError, match=r"is a path; revision= and config="):
+        load(folder(tmp_path / "pets", "a", "b"), revision="v1")
+
+
+def test_a_saved_data_set(tmp_path):
+    """`save_to_disk` is how people keep what they filtered."""
+    table().save_to_disk(tmp_path / "pets")
+
+    assert load(tmp_path / "pets").n_samples == 12
+
+
+@pytest.mark.parametrize(
+    ("location", "error", "message"),
+    [
+        ("./nowhere", DataNotFoundError, r"no file or folder '\./nowhere'.*'owner/name'"),
+        ("a/b/c", DataNotFoundError, r"no file or folder 'a/b/c'"),
+        ("gone.parquet", DataNotFoundError, r"no file or folder 'gone\.parquet'"),
+        (Path("owner/name"), DataNotFoundError, r"no file or folder 'owner/name'"),
+        ("notes.txt", DataError, r"notes\.txt' is no Parquet file; wanted a folder"),
+        ("bad.parquet", DataError, r"bad\.parquet' cannot be read as a data set.*whole"),
+    ],
+)
+def test_paths_that_are_no_data_set(tmp_path, monkeypatch, location, error, message):
+    """A mistyped path must not become a request to the Hub where it cannot be an id."""
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("hello")
+    Path("bad.parquet").write_bytes(b"garbage")
+
+    with pytest.raises(error, match=message):
+        load(location)
+
+
+RESPONSE = SimpleNamespace(headers={}, request=None)
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (
+            hub_errors.RepositoryNotFoundError("404", response=RESPONSE),
+            r"'owner/pets' is neither a path here nor a data set.*log in",
+        ),
+        (hub_errors.GatedRepoError("403", response=RESPONSE), r"'owner/pets' is gated. Accept its terms"),
+        (hub_errors.RevisionNotFoundError("404", response=RESPONSE), r"'owner/pets' has no revision 'v9'"),
+        (
+            hub_errors.HfHubHTTPError("500 Server Error", response=RESPONSE),
+            r"Hub cannot be reached.*500 Server Error.*HF_HUB_OFFLINE=1",
+        ),
+        (hub_errors.HFValidationError("bad id"), r"neither a path here nor"),
+    ],
+)
+def test_hub_data_sets_that_cannot_be_had(monkeypatch, failure, message):
+    """The four reasons have four remedies."""
+
+    def fails(self, id, revision=None):
+        raise failure
+
+    monkeypatch.setattr(HfApi, "dataset_info", fails)
+
+    with pytest.raises(DataNotFoundError, match=message) as caught:
+        load("owner/pets", revision="v9")
+    assert caught.value.__cause__ is failure
+
+
+def test_an_unreachable_hub_says_how_to_go_on(monkeypatch):
+    """The HTTP library's own error would name a socket and no remedy."""
+    http_error = hub_errors.HfHubHTTPError.__bases__[0]
+
+    def fails(self, id, revision=None):
+        raise http_error("[Errno 111] Connection refused")
+
+    monkeypatch.setattr(HfApi, "dataset_info", fails)
+    with pytest.raises(
+        DataNotFoundError, match=r"Hub cannot be reached .*Connection refused.*HF_HUB_OFFLINE=1"
+    ):
+        load("owner/pets")
+
+
+def test_offline_mode_uses_what_was_downloaded(monkeypatch):
+    """Clusters download first and compute without a network."""
+    asked = []
+
+    def offline(self, id, revision=None):
+        raise hub_errors.OfflineModeIsEnabled("offline")
+
+    monkeypatch.setattr(HfApi, "dataset_info", offline)
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)) or table()
+    )
+    task = load("owner/pets")
+
+    assert task.info.id == "owner/pets"
+    assert task.info.revision.startswith("fingerprint:")
+    assert asked == [(("owner/pets",), {"name": None, "revision": None, "split": None})]
+
+
+def test_offline_mode_without_a_copy(monkeypatch):
+    """The message names the variable that forbids the download."""
+
+    def offline(self, id, revision=None):
+        raise hub_errors.OfflineModeIsEnabled("offline")
+
+    def absent(*args, **kwargs):
+        raise ConnectionError("Couldn't reach 'owner/pets' on the Hub (OfflineModeIsEnabled)")
+
+    monkeypatch.setattr(HfApi, "dataset_info", offline)
+    monkeypatch.setattr(datasets, "load_dataset", absent)
+    with pytest.raises(DataNotFoundError, match=r"not downloaded before, and HF_HUB_OFFLINE forbids"):
+        load("owner/pets")
+
+
+def test_a_hub_data_set_is_loaded_at_the_commit_that_is_recorded(monkeypatch):
+    """A branch may move between looking and loading."""
+    asked = {}
+
+    def loads(id, **options):
+        asked.update(options, id=id)
+        return DatasetDict(train=table())
+
+    monkeypatch.setattr(HfApi, "dataset_info", lambda self, id, revision=None: SimpleNamespace(sha="abc123"))
+    monkeypatch.setattr(datasets, "load_dataset", loads)
+    task = load("owner/pets", revision="main", config="small")
+
+    assert asked == {"id": "owner/pets", "name": "small", "revision": "abc123", "split": None}
+    assert task.info.revision == "abc123"
+    assert task.info.config == "small"
+
+
+def test_a_hub_data_set_that_does_not_load(monkeypatch):
+    """Several configurations are the usual reason."""
+
+    def fails(id, **options):
+        raise ValueError("Config name is missing.")
+
+    monkeypatch.setattr(HfApi, "dataset_info", lambda self, id, revision=None: SimpleNamespace(sha="abc123"))
+    monkeypatch.setattr(datasets, "load_dataset", fails)
+    with pytest.raises(
+        DataError, match=r"'owner/pets' on the Hub cannot be loaded: Config name is missing\. Set config="
+    ):
+        load("owner/pets")
