@@ -73,12 +73,21 @@ class HeadRecipe:
     def __post_init__(self) -> None:
         if self.kind not in ("l2", "cv", "entropy", "adam"):
             raise SettingsError(f"There is no head recipe {self.kind!r}; choose l2, cv, entropy or adam.")
-        if not (np.isfinite(self.strength) and self.strength > 0):
-            raise SettingsError(f"The head's strength must be a finite number > 0, not {self.strength!r}.")
+        for name in ("strength", "learning_rate"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and np.isfinite(value) and value > 0):
+                raise SettingsError(f"The head's {name} must be a finite number > 0, not {value!r}.")
         if self.scaling not in ("common", "each"):
             raise SettingsError(f"The head's scaling must be 'common' or 'each', not {self.scaling!r}.")
-        if not 0 < self.entropy < 1:
+        if not (isinstance(self.entropy, int | float) and 0 < self.entropy < 1):
             raise SettingsError(f"The head's entropy must lie between 0 and 1, not {self.entropy!r}.")
+        for name in ("epochs", "draws"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise SettingsError(f"The head's {name} must be a whole number >= 1, not {value!r}.")
+        decay = self.weight_decay
+        if not (isinstance(decay, int | float) and np.isfinite(decay) and decay >= 0):
+            raise SettingsError(f"The head's weight_decay must be a finite number >= 0, not {decay!r}.")
 
     def to_dict(self) -> dict[str, Any]:
         """What matters of the recipe as plain values, for the `Space`."""
@@ -115,6 +124,8 @@ class HeadRecipe:
         """
         features = features.astype(np.float64)
         weights = np.ones(len(features)) if weights is None else weights
+        if labels.ndim == 1:  # every class alike, here too
+            weights = weights / np.bincount(labels, weights=weights)[labels]
         share = weights / weights.sum()
         mean = share @ features
         deviation = np.sqrt(share @ np.square(features - mean))
@@ -124,23 +135,26 @@ class HeadRecipe:
         standard = (features - mean) / deviation
         if labels.ndim == 2:
             columns = [
-                self._fit_one(standard, column.astype(np.int64), weights, 2, seed, balanced=False)
-                for column in labels.T
+                self._fit_one(standard, column.astype(np.int64), share, 2, seed) for column in labels.T
             ]
             # Two exclusive classes as one logit: the difference of both rows.
             weight = np.stack([w[1] - w[0] for w, _ in columns])
             bias = np.array([b[1] - b[0] for _, b in columns])
+            undecided = np.flatnonzero(labels.min(axis=0) != labels.max(axis=0))
         else:
             count = n_classes or int(labels.max()) + 1
-            weight, bias = self._fit_one(standard, labels, weights, count, seed, balanced=True)
-        if self.kind == "entropy":
-            factor = _temperature(standard @ weight.T + bias, self.entropy, labels.ndim == 2)
-            weight, bias = weight * factor, bias * factor
+            weight, bias = self._fit_one(standard, labels, share, count, seed)
+            undecided = np.unique(labels)
+        if self.kind == "entropy":  # what is certain stays so
+            logits = standard @ weight[undecided].T + bias[undecided]
+            factor = _temperature(logits, share, self.entropy, multi_label=labels.ndim == 2)
+            weight[undecided] *= factor
+            bias[undecided] *= factor
         weight = weight / deviation
         return Head(weight, bias - weight @ mean, multi_label=labels.ndim == 2)
 
     def _fit_one(
-        self, x: Array, labels: Labels, weights: Array, n_classes: int, seed: int, *, balanced: bool
+        self, x: Array, labels: Labels, share: Array, n_classes: int, seed: int
     ) -> tuple[Array, Array]:
         """Weights and biases ``(n_classes, ...)`` of one classifier over exclusive classes."""
         weight, bias = np.zeros((n_classes, x.shape[1])), np.full(n_classes, _ABSENT)
@@ -148,11 +162,7 @@ class HeadRecipe:
         if len(present) == 1:
             bias[present] = 0.0
             return weight, bias
-        if balanced:
-            totals = np.bincount(codes, weights=weights)
-            balance = weights * len(x) / (len(present) * totals[codes])
-        else:
-            balance = weights * len(x) / weights.sum()
+        balance = share * len(x)
         if self.kind == "adam":
             weight[present], bias[present] = self._adam(x, codes, balance, len(present), seed)
             return weight, bias
@@ -206,17 +216,22 @@ class HeadRecipe:
         return weight.detach().double().numpy(), bias.detach().double().numpy()
 
 
-def _temperature(logits: Array, target: float, multi_label: bool) -> float:
+def _temperature(logits: Array, share: Array, target: float, *, multi_label: bool) -> float:
     """Factor that brings the mean entropy of the predictions to ``target`` times the largest."""
     from scipy.optimize import brentq
     from scipy.special import entr, expit, softmax
+
+    if logits.shape[1] < (1 if multi_label else 2):
+        return 1.0
 
     def surplus(log_factor: float) -> float:
         scaled = logits * np.exp(log_factor)
         if multi_label:
             p = expit(scaled)
-            return float((entr(p) + entr(1 - p)).mean() / np.log(2)) - target
-        return float(entr(softmax(scaled, axis=1)).sum(axis=1).mean() / np.log(logits.shape[1])) - target
+            relative = (entr(p) + entr(1 - p)).mean(axis=1) / np.log(2)
+        else:
+            relative = entr(softmax(scaled, axis=1)).sum(axis=1) / np.log(logits.shape[1])
+        return float(share @ relative) - target
 
     low, high = -30.0, 30.0
     if surplus(low) <= 0 or surplus(high) >= 0:  # constant logits: no factor changes their entropy

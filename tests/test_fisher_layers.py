@@ -217,7 +217,7 @@ def test_the_network_is_handed_back_byte_for_byte(trained):
 def test_the_network_is_handed_back_also_after_a_failure(trained):
     before = state(trained)
 
-    with pytest.raises(ZeroDivisionError), frozen(trained):  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), frozen(trained):
         measure(trained)
         trained[4].train()
         trained[0].bias.requires_grad_(True)
@@ -238,7 +238,7 @@ def test_the_network_is_handed_back_also_when_it_fails_in_the_middle(trained):
             raise KeyboardInterrupt
         return trained(x)
 
-    with pytest.raises(KeyboardInterrupt), frozen(trained):  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), frozen(trained):
         layers = filter_layers(trained, failing, images(1, 8).float())
         SquaredGradients(trained, failing, layers).forward(images(2, 8).float())
 

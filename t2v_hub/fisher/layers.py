@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +47,10 @@ class FilterLayer:
 
     def squares(self, gradient: Tensor) -> Tensor:
         """Mean over each filter's weights of a gradient's squares, ``(n_filters,)`` float64."""
-        squared = gradient.double().square().unflatten(0, (self.groups, -1))
+        squared: Tensor = gradient.double().square().unflatten(0, (self.groups, -1))
         by_filter = squared.movedim(1 + self.filter_dim, 1)  # (groups, filters of a group, ...)
-        return by_filter.reshape(self.n_filters, -1).mean(dim=1)
+        means: Tensor = by_filter.reshape(self.n_filters, -1).mean(dim=1)
+        return means
 
 
 def filter_layers(
@@ -87,9 +89,9 @@ def filter_layers(
                 f"with torch.nn.utils.parametrize.remove_parametrizations, then load the probe."
             )
         if isinstance(child, _ConvTransposeNd):
-            layer = FilterLayer(name, child.weight, 1, child.groups)
+            layer = FilterLayer(name, cast(nn.Parameter, child.weight), 1, child.groups)
         elif isinstance(child, _ConvNd | nn.Linear):
-            layer = FilterLayer(name, child.weight)
+            layer = FilterLayer(name, cast(nn.Parameter, child.weight))
         elif isinstance(child, nn.MultiheadAttention) and child.in_proj_weight is not None:
             layer = FilterLayer(f"{name}.in_proj_weight", child.in_proj_weight)
         elif normalisation and isinstance(child, _NORMALISATIONS) and child.weight is not None:

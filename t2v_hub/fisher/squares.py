@@ -69,7 +69,9 @@ class SquaredGradients:
                 probability by its features.
             keep: Whether another `backward` of the same batch follows.
         """
-        assert self._tape is not None and self._outputs is not None and self._inputs is not None
+        assert self._tape is not None
+        assert self._outputs is not None
+        assert self._inputs is not None
         by_weight = self._tape.squares(self._outputs, directions, keep=keep)
         # The slow ones, and any that this batch did not pass as the first examples did.
         others = [layer for layer in self.layers if id(layer.weight) not in by_weight]
@@ -103,7 +105,8 @@ class SquaredGradients:
     def _check(self, inputs: Tensor) -> None:
         """Compare every kernel with autograd on the first examples; what disagrees becomes slow."""
         outputs = self._run(inputs)
-        assert self._tape is not None and self._outputs is not None
+        assert self._tape is not None
+        assert self._outputs is not None
         generator = torch.Generator().manual_seed(0)
         directions = torch.randn(outputs.shape, generator=generator).to(outputs)
         fast = self._tape.squares(self._outputs, directions, keep=False)

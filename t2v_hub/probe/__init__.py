@@ -1,4 +1,7 @@
-"""Frozen backbones to measure with, and checkpoints to fine-tune; the only room that knows timm and transformers."""
+"""Frozen backbones to measure with, and checkpoints to fine-tune.
+
+The only room that knows timm and transformers.
+"""
 
 from t2v_hub.probe.loading import load_checkpoint
 from t2v_hub.probe.network import DEFAULT_PROBE, ProbeNetwork
