@@ -50,7 +50,10 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             if node.module == "t2v_hub":
-                yield from (f"t2v_hub.{alias.name}" for alias in node.names)
+                names = [alias.name for alias in node.names]
+                yield from (
+                    f"t2v_hub.{n}" for n in names if (PACKAGE / n).is_dir() or (PACKAGE / f"{n}.py").exists()
+                )
 
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

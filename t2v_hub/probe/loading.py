@@ -39,10 +39,11 @@ def load_network(files: ModelFiles, *, trust_remote_code: bool = False) -> Loade
         WeightsError: Keys or shapes do not fit the architecture, or a value is not finite.
         ProbeError: The architecture is not known.
     """
-    if files.library == "timm":
-        loaded = _timm_network(files)
-    else:
-        loaded = _transformers_network(files, trust_remote_code=trust_remote_code)
+    with torch.random.fork_rng(devices=[]):  # building a network draws weights that are replaced at once
+        if files.library == "timm":
+            loaded = _timm_network(files)
+        else:
+            loaded = _transformers_network(files, trust_remote_code=trust_remote_code)
     check_finite(loaded.module, files.name)
     return loaded
 

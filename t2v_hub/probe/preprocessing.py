@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 _RESAMPLING = {name: Image.Resampling[name.upper()] for name in Interpolation.__args__}  # type: ignore[attr-defined]
 
+_MAX_PIXELS = 1 << 26  # of a resized image; 200 MB
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -70,10 +72,16 @@ class Preprocessing:
             wanted = (self.resize, other) if width <= height else (other, self.resize)
         else:
             wanted = (self.resize[1], self.resize[0])
-        if wanted != (width, height):
-            image = image.resize(wanted, _RESAMPLING[self.interpolation])
         left, top = (self._margin(have - want) for have, want in zip(wanted, self.size[::-1], strict=True))
-        image = image.crop((left, top, left + self.size[1], top + self.size[0]))
+        right, bottom = left + self.size[1], top + self.size[0]
+        if wanted[0] * wanted[1] > _MAX_PIXELS:  # a very long image: no more of it than the crop keeps
+            x, y = width / wanted[0], height / wanted[1]
+            box = (left * x, top * y, right * x, bottom * y)
+            image = image.resize(self.size[::-1], _RESAMPLING[self.interpolation], box=box)
+        else:
+            if wanted != (width, height):
+                image = image.resize(wanted, _RESAMPLING[self.interpolation])
+            image = image.crop((left, top, right, bottom))
         pixels = np.asarray(image, dtype=np.uint8).reshape(*self.size, self.n_channels)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -114,6 +122,16 @@ class Preprocessing:
         return cls(**plain)
 
     @classmethod
+    def _of_network(cls, **settings: Any) -> Self:
+        try:
+            return cls(**settings)
+        except SettingsError as error:
+            raise ProbeError(
+                f"The network's own preprocessing is not supported: {error} Pass "
+                f"preprocessing=Preprocessing(...) with the recipe that you want."
+            ) from error
+
+    @classmethod
     def from_timm(cls, config: Mapping[str, Any]) -> Self:
         """Timm's evaluation transform for a data configuration (``resolve_model_data_config``).
 
@@ -130,7 +148,7 @@ class Preprocessing:
                 f"not supported. Pass preprocessing=Preprocessing(...) with the recipe that you want."
             )
         interpolation: Any = config.get("interpolation") or "bilinear"
-        return cls(
+        return cls._of_network(
             size=(height, width),
             resize=resize if mode == "squash" else resize[0],
             interpolation="bilinear" if interpolation == "random" else interpolation,
@@ -184,7 +202,7 @@ class Preprocessing:
             resize = target
         normal = get("do_normalize") is not False
         resample = get("resample")
-        return cls(
+        return cls._of_network(
             size=target,
             resize=resize,
             interpolation=_interpolation(2 if resample is None else int(resample)),
