@@ -29,14 +29,17 @@ from t2v_hub.head import HeadRecipe
 from t2v_hub.probe import ProbeNetwork
 
 RECIPES = {
-    "cv": HeadRecipe(kind="cv"),
-    "adam 2x10k (paper)": HeadRecipe(kind="adam"),
+    "cv, each": HeadRecipe(kind="cv", scaling="each"),
+    "adam 2x10k, each": HeadRecipe(kind="adam", scaling="each"),
+    "l2 1, each": HeadRecipe(strength=1.0, scaling="each"),
+    "l2 10, each": HeadRecipe(strength=10.0, scaling="each"),
+    "l2 100, each": HeadRecipe(strength=100.0, scaling="each"),
+    "entropy .9, each": HeadRecipe(kind="entropy", strength=10.0, entropy=0.9, scaling="each"),
+    "l2 0.1": HeadRecipe(strength=0.1),
     "l2 1": HeadRecipe(strength=1.0),
     "l2 10": HeadRecipe(strength=10.0),
     "l2 100": HeadRecipe(strength=100.0),
-    "entropy .9": HeadRecipe(kind="entropy", strength=1.0, entropy=0.9),
-    "entropy .9 l2 10": HeadRecipe(kind="entropy", strength=10.0, entropy=0.9),
-    "entropy .99": HeadRecipe(kind="entropy", strength=1.0, entropy=0.99),
+    "entropy .9": HeadRecipe(kind="entropy", strength=10.0, entropy=0.9),
 }
 Array = NDArray[np.float64]
 
