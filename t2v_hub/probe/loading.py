@@ -118,6 +118,14 @@ def _timm_network(files: ModelFiles) -> LoadedNetwork:
     arguments: dict[str, Any] = {**(config.get("model_args") or {}), "num_classes": n_classes}
     if config.get("global_pool") and "global_pool" not in arguments:
         arguments["global_pool"] = config["global_pool"]
+    # An architecture such as hf-hub:..., or one of these, would make timm fetch and unpickle other weights.
+    foreign = sorted(arguments.keys() & {"pretrained", "pretrained_cfg", "checkpoint_path", "cache_dir"})
+    if foreign or not timm.is_model(str(config["architecture"])):
+        what = f"model_args with {foreign}" if foreign else f"the architecture {config['architecture']!r}"
+        raise ProbeError(
+            f"The configuration of {files.name!r} asks for {what}, which is no architecture of timm "
+            f"{timm.__version__} and its shape. Check the file, or upgrade timm."
+        )
     try:
         module = timm.create_model(str(config["architecture"]), **arguments)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:

@@ -64,8 +64,9 @@ class ProbeNetwork:
         self.preprocessing = preprocessing
         self.revision = revision
         self.owned = owned
-        example = self._example()
+        self._narrowing = filters, normalisation
         with frozen(module):
+            example = self._example()
             with torch.no_grad():
                 try:
                     self.n_features = int(self.features(example).shape[1])
@@ -128,13 +129,14 @@ class ProbeNetwork:
             given = {"filters": filters, "image_size": image_size, "preprocessing": preprocessing}
             if any(value is not None for value in given.values()) or normalisation or head:
                 recipe = preprocessing or x.preprocessing
+                own_filters, own_normalisation = x._narrowing
                 return cls(
                     x.module,
                     x.name,
                     head=head or x.head,
                     preprocessing=recipe.resized(image_size) if image_size else recipe,
-                    filters=filters,
-                    normalisation=normalisation,
+                    filters=own_filters if filters is None else filters,
+                    normalisation=normalisation or own_normalisation,
                     revision=x.revision,
                     owned=x.owned,
                 )
@@ -245,9 +247,9 @@ class ProbeNetwork:
 
     def _digest(self) -> str:
         digest = hashlib.sha256()
-        prefix = f"{self.head}."
+        prefix = None if self.head == OUTPUT else f"{self.head}."
         for key, tensor in sorted(self.module.state_dict().items()):
-            if key.startswith(prefix) or key.rpartition(".")[2] == "num_batches_tracked":
+            if (prefix and key.startswith(prefix)) or key.rpartition(".")[2] == "num_batches_tracked":
                 continue
             values = tensor.detach().cpu().contiguous()
             if values.is_floating_point():
