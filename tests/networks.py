@@ -17,9 +17,12 @@ def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
     """The network with random weights and statistics everywhere: fresh ones have zeros that hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in module.parameters():
-            spread = parameter.std() if parameter.dim() > 1 and parameter.std() > 0 else torch.tensor(0.2)
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
+        for name, parameter in module.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() > 1:
+                parameter.copy_(1.5 * noise / parameter[0].numel() ** 0.5)
+            else:
+                parameter.copy_(0.2 * noise + name.endswith("weight"))
         for name, buffer in module.named_buffers():
             if name.endswith("running_mean"):
                 buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.1)

@@ -105,7 +105,10 @@ def _timm_repository(name: str) -> str:
             f"{name!r} is no folder, no Hub repository (org/name) and no timm model. "
             f"timm.list_models('*{name.split('.', 1)[0][:6]}*') lists like names."
         )
-    config = timm.get_pretrained_cfg(name)
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # an unknown tag
+        config = None
     if config is None or not config.hf_hub_id:
         known = ", ".join(timm.list_pretrained(f"{name.split('.', 1)[0]}.*")[:5]) or "none"
         raise ProbeNotFoundError(f"timm has no pretrained weights {name!r} on the Hub. It has: {known}.")

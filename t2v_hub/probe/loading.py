@@ -1,6 +1,7 @@
 """From a folder of weights to a network in memory, through timm or transformers."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,11 @@ def load_checkpoint(
     if names is not None and n_classes is not None and len(names) != n_classes:
         raise CheckpointError(f"Got {len(names)} class names for n_classes={n_classes}; pass one of the two.")
     wanted = len(names) if names is not None else n_classes
+    if wanted is not None and wanted < 1:
+        raise CheckpointError(f"A head needs at least one class, not {wanted}. Pass None to keep the head.")
+    twice = [label for label, count in Counter(names or ()).items() if count > 1]
+    if twice:
+        raise CheckpointError(f"Class names must differ; more than once: {twice[:5]}.")
     try:
         files = find_model(location, revision=revision)
         if library is not None and files.library != library:
@@ -118,13 +124,17 @@ def _timm_network(files: ModelFiles) -> LoadedNetwork:
     arguments: dict[str, Any] = {**(config.get("model_args") or {}), "num_classes": n_classes}
     if config.get("global_pool") and "global_pool" not in arguments:
         arguments["global_pool"] = config["global_pool"]
-    # An architecture such as hf-hub:..., or one of these, would make timm fetch and unpickle other weights.
+    # An architecture like hf-hub:org/name, or one of these, makes timm fetch other weights, pickles too.
     foreign = sorted(arguments.keys() & {"pretrained", "pretrained_cfg", "checkpoint_path", "cache_dir"})
-    if foreign or not timm.is_model(str(config["architecture"])):
-        what = f"model_args with {foreign}" if foreign else f"the architecture {config['architecture']!r}"
+    if foreign:
         raise ProbeError(
-            f"The configuration of {files.name!r} asks for {what}, which is no architecture of timm "
-            f"{timm.__version__} and its shape. Check the file, or upgrade timm."
+            f"The model_args of {files.name!r} hold {foreign}, which load other weights than its own. "
+            f"Remove them from its JSON."
+        )
+    if not timm.is_model(str(config["architecture"])):
+        raise ProbeError(
+            f"timm {timm.__version__} has no architecture {config['architecture']!r}, which {files.name!r} "
+            f"names. Check its JSON, or upgrade timm."
         )
     try:
         module = timm.create_model(str(config["architecture"]), **arguments)

@@ -267,6 +267,8 @@ def _narrowed(layers: tuple[FilterLayer, ...], filters: Filters, name: str) -> t
             raise SettingsError(f"filters={filters!r} must lie in (0, 1]: the last part of the depth.")
         return layers[-math.ceil(filters * len(layers)) :]
     patterns = [filters] if isinstance(filters, str) else list(filters)
+    if not patterns:
+        raise SettingsError(f"filters={filters!r} names no layer; pass None to measure all of {name!r}.")
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in layers):
             some = ", ".join(layer.name for layer in layers[:4])
