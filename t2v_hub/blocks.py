@@ -1,14 +1,13 @@
 """Fixed blocks of samples and their partial sums: long sums that can stop and go on, bit for bit."""
 
+import hashlib
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from t2v_hub.errors import CacheWarning
@@ -56,57 +55,35 @@ class BlockLayout:
         return range(start, min(start + self.block_size, self.n_samples))
 
 
-@dataclass
-class BlockSums:
-    """Weighted sums of squares over the samples of one block, ``(n_filters,)`` float64 each.
-
-    Attributes:
-        fisher: By the group that the samples belong to.
-        base: Over the few samples that show what another head changes, under the head itself; key 0.
-        moved: Over those samples under each replicate's head, by replicate.
-    """
-
-    fisher: dict[int, Array] = field(default_factory=dict)
-    base: dict[int, Array] = field(default_factory=dict)
-    moved: dict[int, Array] = field(default_factory=dict)
-
-    @staticmethod
-    def add(sums: dict[int, Array], key: int, row: Array) -> None:
-        """Add one sample's row; one after the other, so that the order of additions is fixed."""
-        if key in sums:
-            sums[key] += row
-        else:
-            sums[key] = row.astype(np.float64)
-
-
 class BlockStore:
-    """Finished blocks, in a folder or only in memory.
+    """Sums over finished blocks, in a folder or only in memory.
 
     Args:
         folder: Where to keep them; None keeps them in memory.
-        n_filters: Length of the sums; files of another length are ignored.
+        shape: Of a block's sums; files of another shape are ignored.
     """
 
-    def __init__(self, folder: Path | None, n_filters: int) -> None:
+    def __init__(self, folder: Path | None, shape: tuple[int, int]) -> None:
         self.folder = folder
-        self.n_filters = n_filters
-        self._memory: dict[int, BlockSums] = {}
+        self.shape = shape
+        self._memory: dict[int, Array] = {}
 
-    def get(self, index: int) -> BlockSums | None:
+    def get(self, index: int) -> Array | None:
         """The block's sums, or None where it is not finished; a damaged file counts as unfinished."""
         if index in self._memory or self.folder is None:
             return self._memory.get(index)
         path = self._path(index)
         if not path.exists():
             return None
-        sums = BlockSums()
         try:
-            for name, values in load_file(path).items():
-                kind, key = name.split(".")
-                if values.shape != (self.n_filters,) or not np.isfinite(values).all():
-                    raise ValueError(f"{name} has shape {values.shape} or is not finite")
-                {"fisher": sums.fisher, "base": sums.base, "moved": sums.moved}[kind][int(key)] = values
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            with safe_open(path, framework="numpy") as file:
+                sums: Array = file.get_tensor("sums")
+                digest = (file.metadata() or {}).get("sha256")
+            if sums.dtype != np.float64 or sums.shape != self.shape:
+                raise ValueError(f"the sums are {sums.dtype} {sums.shape}, not float64 {self.shape}")
+            if digest != _digest(sums):
+                raise ValueError("the checksum differs")
+        except (SafetensorError, OSError, ValueError) as error:
             warnings.warn(
                 f"Block {index} in {str(self.folder)!r} is damaged ({error}); it is measured again.",
                 CacheWarning,
@@ -116,15 +93,15 @@ class BlockStore:
         self._memory[index] = sums
         return sums
 
-    def put(self, index: int, sums: BlockSums) -> None:
+    def put(self, index: int, sums: Array) -> None:
         """Keep a finished block.
 
         Raises:
             StorageError: The disk is full or closed to us.
         """
         if self.folder is not None:
-            tensors = {f"{kind}.{key}": row for kind, key, row in _items(sums)}
-            write_atomically(self._path(index), to_safetensors(tensors))
+            content = to_safetensors({"sums": sums}, metadata={"sha256": _digest(sums)})
+            write_atomically(self._path(index), content)
         self._memory[index] = sums
 
     def discard(self) -> None:
@@ -140,7 +117,5 @@ class BlockStore:
         return self.folder / f"block-{index:06d}.safetensors"
 
 
-def _items(sums: BlockSums) -> Iterator[tuple[str, int, Array]]:
-    for kind, rows in (("fisher", sums.fisher), ("base", sums.base), ("moved", sums.moved)):
-        for key, row in sorted(rows.items()):
-            yield kind, key, row
+def _digest(sums: Array) -> str:
+    return hashlib.sha256(np.ascontiguousarray(sums).astype("<f8").tobytes()).hexdigest()

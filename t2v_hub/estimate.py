@@ -1,7 +1,7 @@
 """The Fisher of one task in fixed blocks, and how far it moves when a group of images is left out."""
 
+import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from scipy.linalg import hadamard
 from torch import Tensor
 from tqdm import tqdm
 
-from t2v_hub.blocks import N_GROUPS, BlockLayout, BlockStore, BlockSums
+from t2v_hub.blocks import N_GROUPS, BlockLayout, BlockStore
 from t2v_hub.data import DecodedSample
 from t2v_hub.errors import InsufficientMemoryError, ProbeOutputError, SmallerBatchWarning
 from t2v_hub.fisher import SquaredGradients
@@ -22,8 +22,18 @@ from t2v_hub.probe import ProbeNetwork
 
 Array = NDArray[np.float64]
 
+N_REPLICATES = N_GROUPS - 1
+"""Replicates of the standard error: the rows of Hadamard's matrix but for the constant one."""
+
+N_SUMS = 2 + 2 * N_REPLICATES
+"""Rows of a block's sums: all images; the same in each replicate; the shown ones; those in each replicate."""
+
 _CPU_PASS = 8  # larger passes are not faster on a CPU, and one size for all keeps the bits
 _STEP = 0.3  # groups count 0.7 or 1.3 in a replicate: no class is ever left out, changes stay linear
+# Over the rows of Hadamard's matrix but for the constant one, the squares of the centred replicates sum
+# to step² * G * (R-1)/R times the variance (G groups, R = G - 1 replicates). So scaled, the formula of
+# the delete-a-group jackknife, (R-1)/R times their sum, gives the variance itself.
+_TO_JACKKNIFE = N_REPLICATES / (N_REPLICATES - 1) / math.sqrt(N_GROUPS) / _STEP
 _SHOWN = 24  # images that show what another head changes: it changes all alike, so a few will do
 
 
@@ -49,9 +59,10 @@ class TaskFisher:
 
     The standard error comes from balanced repeated replication with Fay's weights (Judkins,
     "Fay's method for variance estimation", 1990): 15 replicates, in each of which every one of 16
-    groups of images counts 0.7 or 1.3 by a row of Hadamard's matrix, for the head and for the Fisher.
-    The head is fitted again in each; what that changes is read off a few images, whose drawn labels
-    are kept and reweighted by the quotient of both heads' probabilities.
+    groups of images counts about 0.7 or 1.3 by a row of Hadamard's matrix, for the head and for the
+    Fisher. Classes count in each what they count in the sample, as they do in every sample drawn
+    by class. The head is fitted again in each; what that changes is read off a few images, whose
+    drawn labels are kept and reweighted by the quotient of both heads' probabilities.
 
     Args:
         probe: The probe, placed where it is to run, inside `frozen`.
@@ -92,8 +103,8 @@ class TaskFisher:
         self._name = name
         self._heads: list[Head] = []
         self._n_filters = sum(layer.n_filters for layer in probe.layers)
-        # Rows of the factors by which each group counts in a replicate; the first row is constant.
-        self._factors = 1 + _STEP * hadamard(N_GROUPS)[1:].astype(np.float64)
+        classes = np.zeros(len(sample.labels), np.int64) if self.multi_label else sample.labels
+        self._factors = replicate_factors(self.layout.groups, classes)
         self._shown = {int(place) for place in self.layout.spread(_SHOWN)}
 
     def run(self, store: BlockStore) -> Estimate:
@@ -112,8 +123,12 @@ class TaskFisher:
                 if store.get(index) is None:
                     store.put(index, self._block(layout.block(index), squares))
                 bar.update(len(layout.block(index)))
-        blocks = [sums for index in range(layout.n_blocks) if (sums := store.get(index)) is not None]
-        fisher, deviations = self._add_up(blocks)
+        total = np.zeros((N_SUMS, self._n_filters))
+        for index in range(layout.n_blocks):
+            sums = store.get(index)
+            assert sums is not None
+            total += sums
+        fisher, deviations = self._relative(total)
         confidence = float(self._probabilities.max(axis=1).mean())
         return Estimate(fisher, deviations, confidence, self._pass_size)
 
@@ -129,7 +144,7 @@ class TaskFisher:
             )
         with self._bar("heads", len(self._factors)) as bar:
             for factors in self._factors:
-                self._heads.append(self._fit(factors[self.layout.groups]))
+                self._heads.append(self._fit(factors))
                 bar.update()
 
     def _fit(self, weights: Array) -> Head:
@@ -161,9 +176,9 @@ class TaskFisher:
             )
         return result
 
-    def _block(self, samples: range, squares: SquaredGradients) -> BlockSums:
-        """Sums over one block, pass by pass; passes never reach over the end of a block."""
-        sums = BlockSums()
+    def _block(self, samples: range, squares: SquaredGradients) -> Array:
+        """Sums over one block, ``(N_SUMS, n_filters)``; passes never reach over the end of a block."""
+        sums = np.zeros((N_SUMS, self._n_filters))
         start = samples.start
         while start < samples.stop:
             places = np.arange(start, min(start + self._pass_size, samples.stop))
@@ -172,13 +187,15 @@ class TaskFisher:
             except (RuntimeError, MemoryError) as error:
                 self._shrink(error)
                 continue
-            weights, groups = self.sample.weights[places], self.layout.groups[places]
+            # One after the other, so that the order of additions does not hang on the size of a pass.
             for i, place in enumerate(places):
-                BlockSums.add(sums.fisher, int(groups[i]), weights[i] * rows[i])
+                row = self.sample.weights[place] * rows[i]
+                sums[0] += row
+                sums[1 : 1 + N_REPLICATES] += self._factors[:, place, None] * row
                 if int(place) in self._shown:
-                    BlockSums.add(sums.base, 0, weights[i] * rows[i])
+                    sums[1 + N_REPLICATES] += row
                     for replicate, other in enumerate(moved):
-                        BlockSums.add(sums.moved, replicate, weights[i] * other[i])
+                        sums[2 + N_REPLICATES + replicate] += self.sample.weights[place] * other[i]
             start += len(places)
         return sums
 
@@ -230,24 +247,18 @@ class TaskFisher:
         pixels = torch.from_numpy(self.sample.images[places]).to(self.probe.device)
         return self.probe.preprocessing.normalise(pixels).to(next(self.probe.module.parameters()).dtype)
 
-    def _add_up(self, blocks: Sequence[BlockSums]) -> tuple[Array, Array]:
+    def _relative(self, sums: Array) -> tuple[Array, Array]:
         """The Fisher, and its relative deviations in the replicates."""
-        by_group = [_total([block.fisher.get(group) for block in blocks]) for group in range(N_GROUPS)]
-        sums = np.stack([np.zeros(self._n_filters) if row is None else row for row in by_group])
-        weights = np.bincount(self.layout.groups, weights=self.sample.weights, minlength=N_GROUPS)
-        fisher = sums.sum(axis=0) / weights.sum()
-        base = _total([block.base.get(0) for block in blocks])
-        assert base is not None
-        deviations = np.zeros((len(self._factors), self._n_filters))
+        weights = self.sample.weights
+        fisher = sums[0] / weights.sum()
+        base = sums[1 + N_REPLICATES]
+        deviations = np.zeros((N_REPLICATES, self._n_filters))
         for replicate, factors in enumerate(self._factors):
-            own_images = (factors @ sums) / (factors @ weights)
-            moved = _total([block.moved.get(replicate) for block in blocks])
-            assert moved is not None
+            own_images = sums[1 + replicate] / (factors @ weights)
+            moved = sums[2 + N_REPLICATES + replicate]
             own_head = np.divide(moved, base, out=np.ones_like(base), where=base > 0)
             np.divide(own_images * own_head - fisher, fisher, out=deviations[replicate], where=fisher > 0)
-        # Scaled so that the formula of the delete-a-group jackknife gives their variance.
-        count = len(deviations)
-        return fisher, deviations * (np.sqrt(count) / (count - 1) / _STEP)
+        return fisher, deviations * _TO_JACKKNIFE
 
     def _shrink(self, error: BaseException) -> None:
         """Halve the pass after running out of memory; anything else is raised again."""
@@ -274,15 +285,25 @@ class TaskFisher:
         return tqdm(total=total, desc=f"{self._name}: {what}", disable=disable, leave=False)
 
 
-def _total(rows: Sequence[Array | None]) -> Array | None:
-    """Sum in the given order, or None where there is nothing to add."""
-    present = [row for row in rows if row is not None]
-    if not present:
-        return None
-    result = present[0].copy()
-    for row in present[1:]:
-        result += row
-    return result
+def replicate_factors(groups: NDArray[np.int64], classes: NDArray[np.int64]) -> Array:
+    """What each image counts in each replicate, ``(N_REPLICATES, n_samples)``, all positive.
+
+    Within a class the factors have mean 1, and their deviations are stretched so that the variance of
+    a class's mean is estimated without bias, however few images and groups the class has. A class that
+    lies in one group says nothing about its own variance; its images count 1.
+
+    Args:
+        groups: Group of each image, ``(n_samples,)``.
+        classes: Class of each image, ``(n_samples,)``.
+    """
+    signs = hadamard(N_GROUPS)[1:].astype(np.float64)[:, groups]
+    for code in np.unique(classes):
+        own = np.flatnonzero(classes == code)
+        shares = np.bincount(groups[own], minlength=N_GROUPS) / len(own)
+        signs[:, own] -= signs[:, own].mean(axis=1, keepdims=True)
+        lost = float(np.square(shares).sum())  # 1/16 of the variance where all groups take part alike
+        signs[:, own] *= 1 / np.sqrt(1 - lost) if lost < 1 else 0.0
+    return 1 + _STEP * signs
 
 
 def _out_of_memory(error: BaseException) -> bool:

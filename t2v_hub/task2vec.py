@@ -26,7 +26,7 @@ from t2v_hub.embedding import (
     jackknife_standard_error,
 )
 from t2v_hub.errors import CacheWarning, EmbeddingFileError, SettingsError, T2VError
-from t2v_hub.estimate import TaskFisher
+from t2v_hub.estimate import N_SUMS, TaskFisher
 from t2v_hub.fisher import frozen
 from t2v_hub.fisher.estimators import Estimator
 from t2v_hub.head import HeadRecipe
@@ -109,8 +109,12 @@ class Task2Vec:
             raise SettingsError(f"sampling must be 'natural' or 'balanced', not {sampling!r}.")
         if dtype not in ("float32", "float64"):
             raise SettingsError(f"dtype must be 'float32' or 'float64', not {dtype!r}.")
-        if not (np.isfinite(beta) and beta > 0):
+        if isinstance(beta, bool) or not isinstance(beta, int | float) or not (0 < beta < float("inf")):
             raise SettingsError(f"beta must be a finite number > 0, not {beta!r}.")
+        if head is not None and not isinstance(head, HeadRecipe):
+            raise SettingsError(f"head must be a HeadRecipe, such as HeadRecipe(kind='l2'), not {head!r}.")
+        if device is not None:
+            _check_device(device)
         self.probe = ProbeNetwork.load(
             DEFAULT_PROBE if probe is None else probe,
             filters=filters,
@@ -183,6 +187,7 @@ class Task2Vec:
             beta=self.beta,
         )
 
+    @torch.inference_mode(False)  # the caller's may be on; nothing can be differentiated in it
     def embed(self, data: object, **data_options: Any) -> TaskEmbedding:
         """The embedding of a labelled image data set.
 
@@ -232,7 +237,8 @@ class Task2Vec:
                 return dataclasses.replace(TaskEmbedding.load(finished), task=info)
             except EmbeddingFileError as error:
                 warnings.warn(f"{error} It is measured again now.", CacheWarning, stacklevel=3)
-        blocks = BlockStore(None if self.cache is None else self.cache / f"{key}.blocks", space.n_filters)
+        folder = None if self.cache is None else self.cache / f"{key}.blocks"
+        blocks = BlockStore(folder, (N_SUMS, space.n_filters))
         with frozen(probe.module):
             estimate = TaskFisher(
                 probe,
@@ -297,7 +303,7 @@ class Task2Vec:
             "dtype": self.dtype,
             "device": probe.device.type,
             "batch_size": None if probe.device.type == "cpu" else self.batch_size,
-            "layout": 1,
+            "layout": 2,
         }
         digest.update(canonical_json(settings))
         return digest.hexdigest()[:32]
@@ -339,6 +345,16 @@ def _with_standard_errors(embedding: TaskEmbedding) -> TaskEmbedding:
         distance_standard_error=float(jackknife_standard_error(np.array(moved))),
     )
     return dataclasses.replace(embedding, measurement=measurement)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(
+            f"device={device!r} cannot be used here: {reason} Pass 'cpu', or None for what is at hand."
+        ) from error
 
 
 def _versions() -> Iterator[tuple[str, str]]:

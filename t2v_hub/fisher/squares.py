@@ -117,6 +117,8 @@ class SquaredGradients:
         mixing = self._mixes(inputs, outputs)
         for layer, expected in zip(self.layers, truth, strict=True):
             actual = fast.get(id(layer.weight))
+            if not expected.isfinite().all():
+                continue  # nothing to compare with; what the pass itself gives is judged by the caller
             bound = _AGREEMENT * (expected + expected.mean(dim=1, keepdim=True))
             if mixing or actual is None or not bool(((actual - expected).abs() <= bound).all()):
                 disagreeing.append(layer)

@@ -90,6 +90,7 @@ class ProbeNetwork:
         self.digest = self._digest()
 
     @classmethod
+    @torch.inference_mode(False)
     def load(
         cls,
         x: "str | Path | nn.Module | ProbeNetwork",
@@ -144,6 +145,8 @@ class ProbeNetwork:
         found_head: str | None = None
         if isinstance(x, nn.Module):
             module, name, commit = x, type(x).__name__, None
+            if any(parameter.is_inference() for parameter in module.parameters()):
+                module = copy.deepcopy(module)  # made in inference mode, where nothing can be differentiated
             recipe = preprocessing or Preprocessing()
             check_finite(module, name)
         else:
@@ -328,13 +331,18 @@ def _find_head(module: nn.Module, name: str, preprocessing: Preprocessing) -> st
     }
     if isinstance(logits, Tensor):
         for weight, result in reversed(calls.seen):
-            if result.shape == logits.shape and torch.equal(result, logits) and id(weight) in owners:
+            if id(weight) in owners and _same(result, logits):
                 return owners[id(weight)]
     raise HeadNotFoundError(
         f"No linear layer of {name!r} makes its output, so its classification head cannot be told. Name "
         f"it with head='...' (linear layers: {', '.join(list(owners.values())[-5:]) or 'none'}), or pass "
         f"head='output' if the network returns features."
     )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same values, NaN included: a poor network has a head, too."""
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 class _LinearCalls(TorchFunctionMode):
