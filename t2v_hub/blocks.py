@@ -18,13 +18,10 @@ Array = NDArray[np.float64]
 BLOCK_SIZE = 32
 """Images per block: what an interruption can cost at most."""
 
-N_GROUPS = 16
-"""Groups of images that are reweighted for the standard error; a power of two, for Hadamard's matrix."""
-
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """How samples 0..n-1 fall into blocks (of work) and groups (of the standard error), both contiguous.
+    """How samples 0..n-1 fall into blocks of work.
 
     Attributes:
         n_samples: How many samples.
@@ -39,16 +36,6 @@ class BlockLayout:
         """How many blocks."""
         return -(-self.n_samples // self.block_size)
 
-    @property
-    def groups(self) -> NDArray[np.int64]:
-        """Group of each sample, ``(n_samples,)``; sizes differ by one at most."""
-        return np.arange(self.n_samples, dtype=np.int64) * N_GROUPS // self.n_samples
-
-    def spread(self, count: int) -> NDArray[np.int64]:
-        """``count`` samples (or all), evenly spread."""
-        count = min(count, self.n_samples)
-        return np.arange(count, dtype=np.int64) * self.n_samples // count
-
     def block(self, index: int) -> range:
         """Samples of a block."""
         start = index * self.block_size
@@ -60,16 +47,14 @@ class BlockStore:
 
     Args:
         folder: Where to keep them; None keeps them in memory.
-        shape: Of a block's sums; files of another shape are ignored.
     """
 
-    def __init__(self, folder: Path | None, shape: tuple[int, int]) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.shape = shape
         self._memory: dict[int, Array] = {}
 
-    def get(self, index: int) -> Array | None:
-        """The block's sums, or None where it is not finished; a damaged file counts as unfinished."""
+    def get(self, index: int, shape: tuple[int, int]) -> Array | None:
+        """The block's sums of that shape, or None where it is not there or is damaged."""
         if index in self._memory or self.folder is None:
             return self._memory.get(index)
         path = self._path(index)
@@ -79,8 +64,8 @@ class BlockStore:
             with safe_open(path, framework="numpy") as file:
                 sums: Array = file.get_tensor("sums")
                 digest = (file.metadata() or {}).get("sha256")
-            if sums.dtype != np.float64 or sums.shape != self.shape:
-                raise ValueError(f"the sums are {sums.dtype} {sums.shape}, not float64 {self.shape}")
+            if sums.dtype != np.float64 or sums.shape != shape:
+                raise ValueError(f"the sums are {sums.dtype} {sums.shape}, not float64 {shape}")
             if digest != _digest(sums):
                 raise ValueError("the checksum differs")
         except (SafetensorError, OSError, ValueError) as error:

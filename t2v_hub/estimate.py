@@ -1,6 +1,5 @@
 """The Fisher of one task in fixed blocks, and how far it moves when a group of images is left out."""
 
-import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -8,33 +7,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import hadamard
 from torch import Tensor
 from tqdm import tqdm
 
-from t2v_hub.blocks import N_GROUPS, BlockLayout, BlockStore
+from t2v_hub.blocks import BlockLayout, BlockStore
 from t2v_hub.data import DecodedSample
 from t2v_hub.errors import InsufficientMemoryError, ProbeOutputError, SmallerBatchWarning
 from t2v_hub.fisher import SquaredGradients
 from t2v_hub.fisher.estimators import Estimator, directions, draw_labels
 from t2v_hub.head import Head, HeadRecipe
 from t2v_hub.probe import ProbeNetwork
+from t2v_hub.replication import N_REPLICATES, TO_JACKKNIFE, changes_of_heads, replicate_factors
 
 Array = NDArray[np.float64]
 
-N_REPLICATES = N_GROUPS - 1
-"""Replicates of the standard error: the rows of Hadamard's matrix but for the constant one."""
-
-N_SUMS = 2 + 2 * N_REPLICATES
-"""Rows of a block's sums: all images; the same in each replicate; the shown ones; those in each replicate."""
-
 _CPU_PASS = 8  # larger passes are not faster on a CPU, and one size for all keeps the bits
-_STEP = 0.3  # groups count 0.7 or 1.3 in a replicate: no class is ever left out, changes stay linear
-# Over the rows of Hadamard's matrix but for the constant one, the squares of the centred replicates sum
-# to step² * G * (R-1)/R times the variance (G groups, R = G - 1 replicates). So scaled, the formula of
-# the delete-a-group jackknife, (R-1)/R times their sum, gives the variance itself.
-_TO_JACKKNIFE = N_REPLICATES / (N_REPLICATES - 1) / math.sqrt(N_GROUPS) / _STEP
-_SHOWN = 24  # images that show what another head changes: it changes all alike, so a few will do
+_SHOWN = 3  # passes that show what another head changes; two at least, to tell changes from noise
 
 
 @dataclass(frozen=True)
@@ -57,12 +45,9 @@ class Estimate:
 class TaskFisher:
     """Measures one sample with one probe.
 
-    The standard error comes from balanced repeated replication with Fay's weights (Judkins,
-    "Fay's method for variance estimation", 1990): 15 replicates, in each of which every one of 16
-    groups of images counts about 0.7 or 1.3 by a row of Hadamard's matrix, for the head and for the
-    Fisher. Classes count in each what they count in the sample, as they do in every sample drawn
-    by class. The head is fitted again in each; what that changes is read off a few images, whose
-    drawn labels are kept and reweighted by the quotient of both heads' probabilities.
+    The standard error comes from the replicates of `t2v_hub.replication`. The head is fitted again in
+    each; what that changes is read off a few passes, whose drawn labels are kept and reweighted by the
+    quotient of both heads' probabilities.
 
     Args:
         probe: The probe, placed where it is to run, inside `frozen`.
@@ -103,9 +88,11 @@ class TaskFisher:
         self._name = name
         self._heads: list[Head] = []
         self._n_filters = sum(layer.n_filters for layer in probe.layers)
-        classes = np.zeros(len(sample.labels), np.int64) if self.multi_label else sample.labels
-        self._factors = replicate_factors(self.layout.groups, classes)
-        self._shown = {int(place) for place in self.layout.spread(_SHOWN)}
+        classes = (
+            np.zeros(len(sample.labels), np.int64) if self.multi_label else sample.labels.astype(np.int64)
+        )
+        self._factors = replicate_factors(classes)
+        self._shown = self._shown_passes()
 
     def run(self, store: BlockStore) -> Estimate:
         """Measure what the store does not hold yet, and add everything up in the order of the blocks.
@@ -120,17 +107,23 @@ class TaskFisher:
         layout = self.layout
         with self._bar("Fisher", layout.n_samples) as bar:
             for index in range(layout.n_blocks):
-                if store.get(index) is None:
+                if store.get(index, self._shape(index)) is None:
                     store.put(index, self._block(layout.block(index), squares))
                 bar.update(len(layout.block(index)))
-        total = np.zeros((N_SUMS, self._n_filters))
+        total, shown = np.zeros((1 + N_REPLICATES, self._n_filters)), []
         for index in range(layout.n_blocks):
-            sums = store.get(index)
+            sums = store.get(index, self._shape(index))
             assert sums is not None
-            total += sums
-        fisher, deviations = self._relative(total)
+            total += sums[: 1 + N_REPLICATES]
+            shown.append(sums[1 + N_REPLICATES :])
+        changes = np.concatenate(shown).reshape(-1, 1 + N_REPLICATES, self._n_filters)
+        weights = self.sample.weights
+        fisher = total[0] / weights.sum()
+        own_head = changes_of_heads(changes, fisher, [layer.n_filters for layer in self.probe.layers])
+        moved = total[1:] / (self._factors @ weights)[:, None] * (1 + own_head)
+        deviations = np.divide(moved, fisher, out=np.ones_like(moved), where=fisher > 0) - 1
         confidence = float(self._probabilities.max(axis=1).mean())
-        return Estimate(fisher, deviations, confidence, self._pass_size)
+        return Estimate(fisher, deviations * TO_JACKKNIFE, confidence, self._pass_size)
 
     def _fit_heads(self) -> None:
         self._features = self._read_features()
@@ -176,12 +169,36 @@ class TaskFisher:
             )
         return result
 
+    def _shown_passes(self) -> list[range]:
+        """Evenly spread passes of full size; all of a task that has only few."""
+        passes = [
+            range(start, min(start + self._pass_size, block.stop))
+            for block in map(self.layout.block, range(self.layout.n_blocks))
+            for start in range(block.start, block.stop, self._pass_size)
+        ]
+        full = [places for places in passes if len(places) == self._pass_size]
+        passes = full if len(full) >= _SHOWN else passes
+        count = min(_SHOWN, len(passes))
+        return [passes[i * len(passes) // count] for i in range(count)]
+
+    def _shown_in(self, samples: range) -> list[range]:
+        return [places for places in self._shown if places.start in samples]
+
+    def _shape(self, index: int) -> tuple[int, int]:
+        n_shown = len(self._shown_in(self.layout.block(index)))
+        return (1 + n_shown) * (1 + N_REPLICATES), self._n_filters
+
     def _block(self, samples: range, squares: SquaredGradients) -> Array:
-        """Sums over one block, ``(N_SUMS, n_filters)``; passes never reach over the end of a block."""
-        sums = np.zeros((N_SUMS, self._n_filters))
+        """Sums over one block; passes never reach over its end.
+
+        By rows: all images, and the same in each replicate; then, for each shown pass, its images, and
+        the same under each replicate's head.
+        """
+        shown = self._shown_in(samples)
+        sums = np.zeros((1 + len(shown), 1 + N_REPLICATES, self._n_filters))
         start = samples.start
         while start < samples.stop:
-            places = np.arange(start, min(start + self._pass_size, samples.stop))
+            places = range(start, min(start + self._pass_size, samples.stop))
             try:
                 rows, moved = self._pass(places, squares)
             except (RuntimeError, MemoryError) as error:
@@ -190,37 +207,38 @@ class TaskFisher:
             # One after the other, so that the order of additions does not hang on the size of a pass.
             for i, place in enumerate(places):
                 row = self.sample.weights[place] * rows[i]
-                sums[0] += row
-                sums[1 : 1 + N_REPLICATES] += self._factors[:, place, None] * row
-                if int(place) in self._shown:
-                    sums[1 + N_REPLICATES] += row
-                    for replicate, other in enumerate(moved):
-                        sums[2 + N_REPLICATES + replicate] += self.sample.weights[place] * other[i]
+                sums[0, 0] += row
+                sums[0, 1:] += self._factors[:, place, None] * row
+                for own, others in zip(sums[1:], shown, strict=True):
+                    if place in others:
+                        own[0] += row
+                        own[1:] += self.sample.weights[place] * moved[:, i]
             start += len(places)
-        return sums
+        return sums.reshape(-1, self._n_filters)
 
-    def _pass(self, places: NDArray[np.int64], squares: SquaredGradients) -> tuple[Array, list[Array]]:
+    def _pass(self, places: range, squares: SquaredGradients) -> tuple[Array, Array]:
         """Each image's Fisher, ``(len(places), n_filters)``, and under each replicate's head, if shown."""
-        shown = not self._shown.isdisjoint(places.tolist())
-        squares.forward(self._inputs(int(places[0]), int(places[-1]) + 1))
+        shown = any(place in others for others in self._shown for place in (places[0], places[-1]))
+        squares.forward(self._inputs(places[0], places[-1] + 1))
         rows = self._backward(squares, places, self._head, keep=shown)
         if not shown:
-            return rows, []
+            return rows, np.zeros((0, *rows.shape))
         last = len(self._heads) - 1
-        return rows, [
-            self._backward(squares, places, head, keep=replicate < last)
-            for replicate, head in enumerate(self._heads)
-        ]
+        return rows, np.stack(
+            [
+                self._backward(squares, places, head, keep=replicate < last)
+                for replicate, head in enumerate(self._heads)
+            ]
+        )
 
-    def _backward(
-        self, squares: SquaredGradients, places: NDArray[np.int64], head: Head, *, keep: bool
-    ) -> Array:
+    def _backward(self, squares: SquaredGradients, places: range, head: Head, *, keep: bool) -> Array:
+        part = slice(places.start, places.stop)
         terms = directions(
             self.estimator,
             head.weight,
-            head.probabilities(self._features[places]),
-            self._labels[places],
-            drawn_from=None if head is self._head else self._probabilities[places],
+            head.probabilities(self._features[part]),
+            self._labels[part],
+            drawn_from=None if head is self._head else self._probabilities[part],
             multi_label=self.multi_label,
         )
         total: Array | None = None
@@ -231,8 +249,8 @@ class TaskFisher:
             padded[: len(direction)] = direction
             vectors = torch.from_numpy(padded).to(self.probe.device)
             rows = squares.backward(vectors, keep=keep or following is not None)
-            part = rows[: len(direction)].cpu().numpy() * weight[:, None]
-            total = part if total is None else total + part
+            term = rows[: len(direction)].cpu().numpy() * weight[:, None]
+            total = term if total is None else total + term
         assert total is not None
         if not np.isfinite(total).all():
             raise ProbeOutputError(
@@ -246,19 +264,6 @@ class TaskFisher:
         places = np.minimum(np.arange(start, start + self._pass_size), stop - 1)
         pixels = torch.from_numpy(self.sample.images[places]).to(self.probe.device)
         return self.probe.preprocessing.normalise(pixels).to(next(self.probe.module.parameters()).dtype)
-
-    def _relative(self, sums: Array) -> tuple[Array, Array]:
-        """The Fisher, and its relative deviations in the replicates."""
-        weights = self.sample.weights
-        fisher = sums[0] / weights.sum()
-        base = sums[1 + N_REPLICATES]
-        deviations = np.zeros((N_REPLICATES, self._n_filters))
-        for replicate, factors in enumerate(self._factors):
-            own_images = sums[1 + replicate] / (factors @ weights)
-            moved = sums[2 + N_REPLICATES + replicate]
-            own_head = np.divide(moved, base, out=np.ones_like(base), where=base > 0)
-            np.divide(own_images * own_head - fisher, fisher, out=deviations[replicate], where=fisher > 0)
-        return fisher, deviations * _TO_JACKKNIFE
 
     def _shrink(self, error: BaseException) -> None:
         """Halve the pass after running out of memory; anything else is raised again."""
@@ -283,27 +288,6 @@ class TaskFisher:
         # disable=None: silent where nobody watches (no terminal).
         disable = None if self._progress else True
         return tqdm(total=total, desc=f"{self._name}: {what}", disable=disable, leave=False)
-
-
-def replicate_factors(groups: NDArray[np.int64], classes: NDArray[np.int64]) -> Array:
-    """What each image counts in each replicate, ``(N_REPLICATES, n_samples)``, all positive.
-
-    Within a class the factors have mean 1, and their deviations are stretched so that the variance of
-    a class's mean is estimated without bias, however few images and groups the class has. A class that
-    lies in one group says nothing about its own variance; its images count 1.
-
-    Args:
-        groups: Group of each image, ``(n_samples,)``.
-        classes: Class of each image, ``(n_samples,)``.
-    """
-    signs = hadamard(N_GROUPS)[1:].astype(np.float64)[:, groups]
-    for code in np.unique(classes):
-        own = np.flatnonzero(classes == code)
-        shares = np.bincount(groups[own], minlength=N_GROUPS) / len(own)
-        signs[:, own] -= signs[:, own].mean(axis=1, keepdims=True)
-        lost = float(np.square(shares).sum())  # 1/16 of the variance where all groups take part alike
-        signs[:, own] *= 1 / np.sqrt(1 - lost) if lost < 1 else 0.0
-    return 1 + _STEP * signs
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -26,7 +26,7 @@ from t2v_hub.embedding import (
     jackknife_standard_error,
 )
 from t2v_hub.errors import CacheWarning, EmbeddingFileError, SettingsError, T2VError
-from t2v_hub.estimate import N_SUMS, TaskFisher
+from t2v_hub.estimate import TaskFisher
 from t2v_hub.fisher import frozen
 from t2v_hub.fisher.estimators import Estimator
 from t2v_hub.head import HeadRecipe
@@ -238,7 +238,7 @@ class Task2Vec:
             except EmbeddingFileError as error:
                 warnings.warn(f"{error} It is measured again now.", CacheWarning, stacklevel=3)
         folder = None if self.cache is None else self.cache / f"{key}.blocks"
-        blocks = BlockStore(folder, (N_SUMS, space.n_filters))
+        blocks = BlockStore(folder)
         with frozen(probe.module):
             estimate = TaskFisher(
                 probe,

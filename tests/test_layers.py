@@ -20,6 +20,7 @@ LAYERS = {
     "distance": 3,
     "head": 3,
     "blocks": 3,
+    "replication": 3,
     "probe": 4,
     "data": 4,
     "catalog": 4,

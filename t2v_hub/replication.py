@@ -1,0 +1,85 @@
+r"""Standard errors by replication: what a measurement would have been with images weighted otherwise.
+
+Balanced repeated replication with Fay's weights (Judkins, "Fay's method for variance estimation",
+1990): the images fall into 16 groups, and in each of 15 replicates every group counts about 0.7 or 1.3,
+by a row of Hadamard's matrix, for the head and for the Fisher. Classes count in each what they count
+in the sample, as they do in every sample drawn by class.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import hadamard
+
+Array = NDArray[np.float64]
+
+N_GROUPS = 16
+"""Groups of images that are reweighted; a power of two, for Hadamard's matrix."""
+
+N_REPLICATES = N_GROUPS - 1
+"""The rows of Hadamard's matrix but for the constant one."""
+
+_STEP = 0.3  # groups count 0.7 or 1.3 in a replicate: no class is ever left out, changes stay linear
+# Over the rows of Hadamard's matrix but for the constant one, the squares of the centred replicates sum
+# to step² * G * (R-1)/R times the variance (G groups, R = G - 1 replicates). So scaled, the formula of
+# the delete-a-group jackknife, (R-1)/R times their sum, gives the variance itself.
+TO_JACKKNIFE = N_REPLICATES / (N_REPLICATES - 1) / math.sqrt(N_GROUPS) / _STEP
+"""Scales deviations so that `jackknife_standard_error` gives their standard error."""
+
+
+def replicate_factors(classes: NDArray[np.int64]) -> Array:
+    """What each image counts in each replicate, ``(N_REPLICATES, n_samples)``, all positive.
+
+    Within a class the factors have mean 1, and their deviations are stretched so that the variance of
+    a class's mean is estimated without bias, however few images and groups the class has. A class that
+    lies in one group says nothing about its own variance; its images count 1.
+
+    Groups are runs of consecutive images, whose sizes differ by one at most.
+
+    Args:
+        classes: Class of each image, ``(n_samples,)``, in an order in which classes are well mixed.
+    """
+    groups = np.arange(len(classes), dtype=np.int64) * N_GROUPS // len(classes)
+    signs = hadamard(N_GROUPS)[1:].astype(np.float64)[:, groups]
+    for code in np.unique(classes):
+        own = np.flatnonzero(classes == code)
+        shares = np.bincount(groups[own], minlength=N_GROUPS) / len(own)
+        signs[:, own] -= signs[:, own].mean(axis=1, keepdims=True)
+        lost = float(np.square(shares).sum())  # 1/16 of the variance where all groups take part alike
+        signs[:, own] *= 1 / np.sqrt(1 - lost) if lost < 1 else 0.0
+    factors: Array = 1 + _STEP * signs
+    return factors
+
+
+def changes_of_heads(shown: Array, fisher: Array, layers: Sequence[int]) -> Array:
+    """What each replicate's head changes, relative, ``(n_replicates, n_filters)``.
+
+    The quotients over few images are too far from 1 by their own noise, known from how the passes
+    differ. In each layer they are drawn together until their variance is that without the noise.
+
+    Args:
+        shown: Over the images of each shown pass, and under each replicate's head,
+            ``(n_shown, 1 + n_replicates, n_filters)``.
+        fisher: Over all images, ``(n_filters,)``.
+        layers: Filters of each layer.
+    """
+    base, moved = shown[:, :1], shown[:, 1:]
+    total = base.sum(axis=0)
+    quotients = np.divide(moved.sum(axis=0), total, out=np.ones(moved.shape[1:]), where=total > 0)
+    changes: Array = quotients - quotients.mean(axis=0)
+    n_shown = len(shown)
+    if n_shown < 2:
+        return changes
+    residuals = np.divide(moved - quotients * base, total, out=np.zeros_like(moved), where=total > 0)
+    noise = np.square(residuals).sum(axis=0) * n_shown / (n_shown - 1)
+    start = 0
+    for length in layers:
+        own = slice(start, start + length)
+        squared = np.square(fisher[own])
+        spread = float((np.square(changes[:, own]) * squared).sum())
+        excess = float((noise[:, own] * squared).sum()) * (N_REPLICATES - 1) / N_REPLICATES  # centred
+        changes[:, own] *= math.sqrt(max(0.0, 1 - excess / spread)) if spread > 0 else 0.0
+        start += length
+    return changes
