@@ -29,10 +29,11 @@ def assert_like_autograd(
     inputs: Tensor,
     *,
     rtol: float = 1e-9,
+    way: kernels.Way | None = None,
 ) -> SquaredGradients:
     """Both agree for every example and filter, relative to the filter or a 1e-6th of the layer's mean."""
     with frozen(module):
-        measured = SquaredGradients(module, features, layers)
+        measured = SquaredGradients(module, features, layers, way=way)
         outputs = measured.forward(inputs)
         generator = torch.Generator().manual_seed(3)
         directions = torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
@@ -111,46 +112,40 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("kernel", ["positions", "weights"])
+@pytest.mark.parametrize("way", kernels.WAYS)
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_squares_equal_autograd_for_every_option_of_a_convolution(options, kernel, monkeypatch):
-    """Each option changes which patch a position sees; both ways to square must see the same."""
-    force(monkeypatch, kernel)
+def test_squares_equal_autograd_for_every_option_of_a_convolution(options, way):
+    """Each option changes which patch a position sees; all ways to square must see the same."""
     convolution = nn.Conv2d(6, **{"out_channels": 9 if options.get("groups") == 3 else 6, **options})
     module = shaken(Flat(nn.Conv2d(3, 6, 1), nn.Tanh(), convolution, nn.Tanh(), nn.Conv2d(
         convolution.out_channels, 4, 1), nn.Tanh())).double()  # fmt: skip
     inputs = images(side=11)
 
-    measured = assert_like_autograd(module, module, layers_of(module, inputs), inputs)
+    measured = assert_like_autograd(module, module, layers_of(module, inputs), inputs, way=way)
 
     assert measured.slow == ()
 
 
-def force(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
-    """Squares by way of positions or of weights, whichever would be cheaper."""
-    monkeypatch.setattr(kernels.Factors, "squares", getattr(kernels.Factors, f"squares_by_{kernel}"))
-
-
-@pytest.mark.parametrize("kernel", ["positions", "weights"])
+@pytest.mark.parametrize("way", kernels.WAYS)
 @pytest.mark.parametrize("family", ["resnet", "swin", "vit", "mobilenetv2", "regnet"])
-def test_both_ways_to_square_agree_with_autograd(family, kernel, monkeypatch):
-    """Which of them is taken hangs on the sizes, so that small networks alone would leave one untested."""
-    force(monkeypatch, kernel)
+def test_all_ways_to_square_agree_with_autograd(family, way):
+    """Which of them is taken hangs on the sizes, so that small networks alone would leave some untested."""
     module = shaken(TIMM[family]()).double()
     probe = small_probe(module)
 
     # Sums of squares that nearly cancel lose more digits by way of positions.
-    assert_like_autograd(module, probe.features, probe.layers, images(), rtol=1e-8)
+    assert_like_autograd(module, probe.features, probe.layers, images(), rtol=1e-8, way=way)
 
 
+@pytest.mark.parametrize("way", kernels.WAYS)
 @pytest.mark.parametrize("chunk", [1, 3000])
-def test_squares_do_not_depend_on_the_size_of_chunks(chunk, monkeypatch):
+def test_squares_do_not_depend_on_the_size_of_chunks(chunk, way, monkeypatch):
     """Large batches are unfolded in parts, whose order must be the batch's."""
     module = shaken(TIMM["resnet"]()).double()
     probe = small_probe(module)
     monkeypatch.setattr(kernels, "_CHUNK_BYTES", chunk)
 
-    assert_like_autograd(module, probe.features, probe.layers, images(5))
+    assert_like_autograd(module, probe.features, probe.layers, images(5), rtol=1e-8, way=way)
 
 
 class Twice(nn.Module):
@@ -538,8 +533,7 @@ def test_a_wrong_kernel_is_found_out():
     probe = small_probe(module)
 
     def doubled(a, weight, g, options):  # type: ignore[no-untyped-def]
-        factors = kernels.convolution(a, weight, g, options)
-        return kernels.Factors(factors.left * (1.02 if weight.shape[2] == 7 else 1), factors.right)
+        return kernels.convolution(a, weight, g * (1.02 if weight.shape[2] == 7 else 1), options)
 
     before = squares._OPERATIONS[torch.conv2d]
     squares._OPERATIONS[torch.conv2d] = (doubled, before[1])

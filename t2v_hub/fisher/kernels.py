@@ -3,28 +3,43 @@ r"""Squared per-example weight gradients of one layer, from what went in and wha
 For a layer with weight W the gradient of example b is ``G_b = sum_p g_bp a_bp^T`` over positions p
 (pixels, tokens): g the gradient at the output, a the patch of the input that the position saw.
 Squares come before any sum over the batch, so G is needed per example, or only its squared norm per
-filter f: ``|G_f|^2 = g_f^T (A A^T) g_f``, which is cheaper where positions are few.
+filter f: ``|G_f|^2 = g_f^T (A A^T) g_f``, which is cheaper where positions are few. There are three ways:
+
+- ``gradients``: G itself, ``filters x weights x positions`` products.
+- ``positions``: the Gram matrix ``A A^T`` of the patches, ``positions² x weights`` products.
+- ``shifts``: the same matrix as a sum of shifted windows of the Gram matrix of the padded map, which has
+  the area of the kernel times fewer products (convolutions only).
+
+Which one is taken follows from the sizes of one example alone, so a batch of any size, and any part of
+it, is computed alike.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Bytes of one unfolded input or gradient at a time; bounds the memory beside the activations.
+Way = Literal["gradients", "positions", "shifts"]
+WAYS: tuple[Way, ...] = get_args(Way)
+"""How squares may be taken."""
+
+# Bytes of one unfolded input or Gram matrix at a time; bounds the memory beside the activations.
 _CHUNK_BYTES = 64 << 20
+
+# What moving one number costs, in products of a matrix product; measured on CPUs, where it decides.
+_UNFOLDED, _SHIFTED = 64, 32
 
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """Per-example gradients as products: ``gradient[b] = left[b] @ right[b]`` in each group.
+    """Per-example gradients as products: ``gradient[b] = left[b] @ right[b]``.
 
     Attributes:
-        left: Output gradients, ``(batch, groups, filters, positions)``.
-        right: Patches of the input, ``(batch, groups, positions, weights of a filter)``.
+        left: Output gradients, ``(batch, filters, positions)``.
+        right: What the positions saw, ``(batch, positions, weights of a filter)``.
     """
 
     left: Tensor
@@ -32,23 +47,130 @@ class Factors:
 
     def gradient(self) -> Tensor:
         """The gradients, ``(batch, n_filters, n_weights)``."""
-        return (self.left @ self.right).flatten(1, 2)
+        return self.left @ self.right
 
-    def squares(self) -> Tensor:
+    def squares(self, way: Way | None = None) -> Tensor:
         """Squared norm of each filter's gradient, ``(batch, n_filters)``."""
         filters, positions = self.left.shape[-2:]
         weights = self.right.shape[-1]
-        few_positions = 2 * positions * (weights + filters) < filters * weights
-        return self.squares_by_positions() if few_positions else self.squares_by_weights()
+        if way is None:
+            few_positions = 2 * positions * (weights + filters) < filters * weights
+            way = "positions" if few_positions else "gradients"
+        largest = filters * weights if way == "gradients" else positions * positions
+        rows = []
+        for part in _chunks(len(self.left), largest * self.left.element_size()):
+            left, right = self.left[part], self.right[part]
+            if way == "gradients":
+                rows.append((left @ right).square().sum(dim=2))
+            else:
+                rows.append(_norms(left, right @ right.transpose(1, 2)))
+        return torch.cat(rows)
 
-    def squares_by_positions(self) -> Tensor:
-        """The squares without the gradients, from products of patches."""
-        gram = self.right @ self.right.transpose(-1, -2)  # (batch, groups, positions, positions)
-        return ((self.left @ gram) * self.left).sum(dim=-1).clamp_min(0).flatten(1)
 
-    def squares_by_weights(self) -> Tensor:
-        """The squares of the gradients."""
-        return self.gradient().square().sum(dim=2)
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """Per-example gradients of a two-dimensional convolution's weight.
+
+    Attributes:
+        input: What the convolution read, ``(batch, channels, height, width)``.
+        output_gradient: ``(batch, filters, height, width)``.
+        weight: The convolution's; only its shape matters.
+        stride: By rows and columns, as the others.
+        padding: Zeros on both sides.
+        dilation: Of the kernel.
+        groups: Into which channels and filters fall.
+    """
+
+    input: Tensor
+    output_gradient: Tensor
+    weight: Tensor
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    def way(self) -> Way:
+        """The way with the fewest operations."""
+        filters, weights = self.weight.shape[0], self.weight[0].numel()
+        positions = self.output_gradient.shape[2:].numel()
+        area = self.weight.shape[2:].numel()
+        padded = (self.input.shape[2] + 2 * self.padding[0]) * (self.input.shape[3] + 2 * self.padding[1])
+        last = filters * positions**2
+        unfolding = _UNFOLDED * self.groups * positions * weights if area > 1 else 0
+        costs: dict[Way, int] = {
+            "gradients": filters * weights * positions,
+            "positions": self.groups * positions**2 * weights + last + unfolding,
+            "shifts": self.groups * (padded**2 * weights // area + _SHIFTED * area * positions**2) + last,
+        }
+        if self.input.device.type != "cpu":  # where gradients come from unfolded patches
+            costs["gradients"] += unfolding
+        return min(costs, key=costs.__getitem__)
+
+    def gradient(self) -> Tensor:
+        """The gradients, ``(batch, n_filters, n_weights)``."""
+        return torch.cat(list(self._gradients()))
+
+    def squares(self, way: Way | None = None) -> Tensor:
+        """Squared norm of each filter's gradient, ``(batch, n_filters)``."""
+        way = way or self.way()
+        if way == "gradients":
+            return torch.cat([rows.square().sum(dim=2) for rows in self._gradients()])
+        return torch.cat(list(self._by_positions() if way == "positions" else self._by_shifts()))
+
+    def _gradients(self) -> Iterator[Tensor]:
+        """The gradients in parts of the batch."""
+        batch, filters = len(self.input), self.weight.shape[0]
+        if self.input.device.type == "cpu":
+            # One example after the other is as fast as the whole batch, and faster than unfolded patches.
+            for i in range(batch):
+                one = slice(i, i + 1)
+                _, gradient, _ = torch.ops.aten.convolution_backward(
+                    self.output_gradient[one], self.input[one], self.weight, None,
+                    self.stride, self.padding, self.dilation, False, (0, 0), self.groups,
+                    (False, True, False),
+                )  # fmt: skip
+                yield gradient.reshape(1, filters, -1)
+            return
+        for left, patches in self._unfolded(self.weight.numel()):
+            yield (left @ patches.transpose(2, 3)).flatten(1, 2)
+
+    def _by_positions(self) -> Iterator[Tensor]:
+        positions = self.output_gradient.shape[2:].numel()
+        for left, patches in self._unfolded(self.groups * positions**2):
+            yield _norms(left, patches.transpose(2, 3) @ patches).flatten(1)
+
+    def _unfolded(self, largest: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Output gradients and patches by groups, in parts in which a tensor of that size still fits."""
+        size, positions = tuple(self.weight.shape[2:]), self.output_gradient.shape[2:].numel()
+        largest = max(largest, self.groups * positions * self.weight[0].numel())
+        for part in _chunks(len(self.input), largest * self.input.element_size()):
+            a = self.input[part]
+            if size == (1, 1) and self.padding == (0, 0):
+                patches = a[:, :, :: self.stride[0], :: self.stride[1]].flatten(2)
+            else:
+                patches = F.unfold(a, size, self.dilation, self.padding, self.stride)
+            yield (
+                self.output_gradient[part].reshape(len(a), self.groups, -1, positions),
+                patches.view(len(a), self.groups, -1, positions),
+            )
+
+    def _by_shifts(self) -> Iterator[Tensor]:
+        rows, columns = self.padding
+        height, width = self.output_gradient.shape[2:]
+        above, beside = self.input.shape[2] + 2 * rows, self.input.shape[3] + 2 * columns
+        largest = self.groups * (above * beside) ** 2 * self.input.element_size()
+        for part in _chunks(len(self.input), largest):
+            a = F.pad(self.input[part], (columns, columns, rows, rows))
+            a = a.reshape(len(a), self.groups, -1, above * beside)
+            whole = (a.transpose(2, 3) @ a).view(len(a), self.groups, above, beside, above, beside)
+            gram = whole.new_zeros(len(a), self.groups, height, width, height, width)
+            for y in range(0, self.weight.shape[2] * self.dilation[0], self.dilation[0]):
+                down = slice(y, y + (height - 1) * self.stride[0] + 1, self.stride[0])
+                for x in range(0, self.weight.shape[3] * self.dilation[1], self.dilation[1]):
+                    along = slice(x, x + (width - 1) * self.stride[1] + 1, self.stride[1])
+                    gram += whole[:, :, down, along, down, along]
+            left = self.output_gradient[part].reshape(len(a), self.groups, -1, height * width)
+            yield _norms(left, gram.view(len(a), self.groups, height * width, -1)).flatten(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +183,12 @@ class Scales:
         """The gradients, ``(batch, n_filters, 1)``."""
         return self.values.unsqueeze(2)
 
-    def squares(self) -> Tensor:
+    def squares(self, way: Way | None = None) -> Tensor:
         """Squared gradient of each scale, ``(batch, n_filters)``."""
         return self.values.square()
 
 
-Kernel = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Factors | Scales]
+Kernel = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Factors | Patches | Scales]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,49 +207,29 @@ class Call:
     options: Mapping[str, Any]
     version: int
 
-    def squares(self, weight: Tensor, output_gradient: Tensor) -> Tensor:
+    def squares(self, weight: Tensor, output_gradient: Tensor, way: Way | None = None) -> Tensor:
         """Mean square of each filter's gradient, ``(batch, n_filters)`` float64."""
-        rows = [part.squares() for part in self._parts(weight, output_gradient)]
-        n_weights = weight.numel() // weight.shape[0]
-        return torch.cat(rows).double() / n_weights
+        rows = self.kernel(self.input, weight, output_gradient, self.options).squares(way)
+        return rows.double() / (weight.numel() // weight.shape[0])
 
     def gradient(self, weight: Tensor, output_gradient: Tensor) -> Tensor:
         """Per-example gradients, ``(batch, n_filters, n_weights)``."""
-        return torch.cat([part.gradient() for part in self._parts(weight, output_gradient)])
-
-    def _parts(self, weight: Tensor, output_gradient: Tensor) -> Iterator[Factors | Scales]:
-        """The batch in chunks, each unfolded only when its turn comes."""
-        positions = output_gradient[0].numel() // weight.shape[0]
-        patch = weight.numel() // weight.shape[0] * self.options.get("groups", 1)
-        largest = max(positions * patch, weight.numel()) * output_gradient.element_size()
-        step = max(1, _CHUNK_BYTES // largest)
-        for start in range(0, len(output_gradient), step):
-            part = slice(start, start + step)
-            yield self.kernel(self.input[part], weight, output_gradient[part], self.options)
+        return self.kernel(self.input, weight, output_gradient, self.options).gradient()
 
 
-def convolution(a: Tensor, weight: Tensor, g: Tensor, options: Mapping[str, Any]) -> Factors:
+def convolution(a: Tensor, weight: Tensor, g: Tensor, options: Mapping[str, Any]) -> Patches:
     """Gradients of a two-dimensional convolution's weight, grouped and depthwise included."""
     stride, dilation, groups = options["stride"], options["dilation"], options["groups"]
-    size = tuple(weight.shape[2:])
-    a, padding = _padded(a, size, dilation, options["padding"])
-    if size == (1, 1) and padding == (0, 0):
-        patches = a[:, :, :: stride[0], :: stride[1]].flatten(2)  # (batch, c_in, positions)
-    else:
-        patches = F.unfold(a, size, dilation=dilation, padding=padding, stride=stride)
-    batch, positions = len(a), patches.shape[-1]
-    return Factors(
-        left=g.reshape(batch, groups, -1, positions),
-        right=patches.view(batch, groups, -1, positions).transpose(2, 3),
-    )
+    a, padding = _padded(a, tuple(weight.shape[2:]), dilation, options["padding"])
+    return Patches(a, g, weight, stride, padding, dilation, groups)
 
 
 def linear(a: Tensor, weight: Tensor, g: Tensor, options: Mapping[str, Any]) -> Factors:
     """Gradients of a linear layer's weight over any number of tokens."""
     batch = len(g)
     return Factors(
-        left=g.reshape(batch, 1, -1, weight.shape[0]).transpose(2, 3),
-        right=a.reshape(batch, 1, -1, weight.shape[1]),
+        left=g.reshape(batch, -1, weight.shape[0]).transpose(1, 2),
+        right=a.reshape(batch, -1, weight.shape[1]),
     )
 
 
@@ -153,3 +255,15 @@ def _padded(
         height, width = (d * (k - 1) for d, k in zip(dilation, size, strict=True))
         return F.pad(a, (width // 2, width - width // 2, height // 2, height - height // 2)), (0, 0)
     return a, padding
+
+
+def _norms(left: Tensor, gram: Tensor) -> Tensor:
+    """``l^T K l`` for each row l of ``left``; rounding may take it below zero."""
+    return ((left @ gram) * left).sum(dim=-1).clamp_min(0)
+
+
+def _chunks(batch: int, largest: int) -> Iterator[slice]:
+    """Parts of a batch whose examples need ``largest`` bytes each."""
+    step = max(1, _CHUNK_BYTES // largest)
+    for start in range(0, batch, step):
+        yield slice(start, start + step)

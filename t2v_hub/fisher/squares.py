@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from t2v_hub.errors import SlowPathWarning
-from t2v_hub.fisher.kernels import Call, Kernel, batch_norm, convolution, layer_norm, linear
+from t2v_hub.fisher.kernels import Call, Kernel, Way, batch_norm, convolution, layer_norm, linear
 from t2v_hub.fisher.layers import FilterLayer
 
 # A layer agrees with autograd when no filter is off by more than this part of itself plus this part
@@ -39,14 +39,21 @@ class SquaredGradients:
         module: The network in evaluation mode.
         features: Maps a batch of inputs to ``(batch, n_features)`` through ``module``.
         layers: The weights to measure.
+        way: How squares are taken in all layers; None for the fewest operations in each.
     """
 
     def __init__(
-        self, module: nn.Module, features: Callable[[Tensor], Tensor], layers: Sequence[FilterLayer]
+        self,
+        module: nn.Module,
+        features: Callable[[Tensor], Tensor],
+        layers: Sequence[FilterLayer],
+        *,
+        way: Way | None = None,
     ) -> None:
         self.module = module
         self.features = features
         self.layers = tuple(layers)
+        self.way = way
         self.slow: tuple[FilterLayer, ...] = ()
         self._n_checked = 0
         self._copies_inputs = False
@@ -93,7 +100,7 @@ class SquaredGradients:
         slow = {id(layer.weight) for layer in self.slow}
         fast = [layer for layer in self.layers if id(layer.weight) not in slow]
         while True:
-            tape = _Tape(fast, len(inputs), copies_inputs=self._copies_inputs)
+            tape = _Tape(fast, len(inputs), way=self.way, copies_inputs=self._copies_inputs)
             with torch.enable_grad(), tape:
                 outputs = self.features(inputs)
             if self._copies_inputs or not tape.changed_in_place():
@@ -209,10 +216,13 @@ def frozen(module: nn.Module) -> Iterator[None]:
 class _Tape(TorchFunctionMode):
     """Watches a forward pass: which weight was used where, on what input."""
 
-    def __init__(self, layers: Sequence[FilterLayer], batch: int, *, copies_inputs: bool) -> None:
+    def __init__(
+        self, layers: Sequence[FilterLayer], batch: int, *, way: Way | None, copies_inputs: bool
+    ) -> None:
         super().__init__()
         self.layers = {id(layer.weight): layer for layer in layers}
         self.batch = batch
+        self.way = way
         self.copies_inputs = copies_inputs
         self.calls: dict[int, list[Call]] = {}
         self.unsupported: set[int] = set()
@@ -275,7 +285,7 @@ class _Tape(TorchFunctionMode):
             call = Call(call.kernel, a, call.options, call.version)
         with torch.no_grad():
             if uses == 1:
-                self._results[key] = call.squares(weight, gradient)
+                self._results[key] = call.squares(weight, gradient, self.way)
                 return
             # A weight that is used twice: its gradients are summed before they are squared.
             total = call.gradient(weight, gradient)
