@@ -1,9 +1,9 @@
 """Do nominal 95 % intervals of distances cover full reruns?
 
 Each of two tasks is measured again and again with another seed: another sample of images, another
-head, other drawn labels. Run r gives a distance and, from that run alone, a standard error. Printed:
-the share of runs whose interval holds the mean of all runs, the ratio of the stated to the true
-spread, and the same for the embedding's own standard error.
+head, other drawn labels. A run of each gives a distance and, from these two alone, a standard error.
+Printed: the share of pairs of runs whose interval holds the mean of all, the ratio of the stated to the
+true spread, and the same for the embedding's own standard error.
 
     python benchmarks/coverage.py --data ../shared/kit/data --probe ../shared/kit/weights/resnet18.pqf_in1k.json \
         --tasks sign_digits/digits_0_4 trashnet/materials
@@ -62,10 +62,9 @@ def main() -> None:
         report_embedding(name, runs[name], task.n_samples)
     first, second = (runs[name] for name in options.tasks)
     for label in NAMES:
-        # Run r of one task against run r of the other: every distance is of independent runs.
-        values = np.array([distance(a, b, name=label) for a, b in zip(first, second, strict=True)])
-        errors = [distance_standard_error(a, b, name=label) for a, b in zip(first, second, strict=True)]
-        report_coverage(label, values, np.array(errors))
+        values = np.array([[distance(a, b, name=label) for b in second] for a in first])
+        errors = np.array([[distance_standard_error(a, b, name=label) for b in second] for a in first])
+        report_coverage(label, values, errors)
 
 
 def report_embedding(name: str, runs: Sequence[TaskEmbedding], n: int) -> None:
@@ -85,12 +84,22 @@ def report_embedding(name: str, runs: Sequence[TaskEmbedding], n: int) -> None:
 
 
 def report_coverage(label: str, values: np.ndarray, errors: np.ndarray) -> None:
-    """Coverage of the mean by the runs' intervals."""
-    inside = np.abs(values - values.mean()) <= 1.96 * errors
-    ratio = np.sqrt(np.mean(np.square(errors))) / values.std(ddof=1)
+    """Coverage of the mean distance by the intervals of all pairs of runs, ``(runs, runs)``.
+
+    The pairs share runs; the spread of one of them is the sum of what each task's runs vary by and of
+    what pairs vary by beside (a two-way analysis of variance).
+    """
+    n = len(values)
+    by_first, by_second, mean = values.mean(axis=1), values.mean(axis=0), values.mean()
+    rest = np.square(values - by_first[:, None] - by_second + mean).sum() / (n - 1) ** 2
+    parts = by_first.var(ddof=1) - rest / n, by_second.var(ddof=1) - rest / n
+    spread = np.sqrt(max(0, parts[0]) + max(0, parts[1]) + rest)
+    stated = np.sqrt(np.mean(np.square(errors)))
+    inside = np.abs(values - mean) <= 1.96 * errors
     print(
-        f"{label}: mean {values.mean():.4f}, true spread {values.std(ddof=1):.4f}, stated {errors.mean():.4f} "
-        f"(ratio {ratio:.2f}); {inside.sum()} of {len(values)} intervals hold the mean"
+        f"{label}: mean {mean:.4f}, true spread {spread:.4f}, stated {stated:.4f} (ratio "
+        f"{stated / spread:.2f}); the 95 % intervals of {inside.mean():.1%} of {inside.size} pairs of runs "
+        f"hold the mean, and of {np.diag(inside).sum()} of the {n} pairs of runs with the same number"
     )
 
 
