@@ -1,5 +1,6 @@
 """The linear head: fitted on penultimate features, once per task, deterministic."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
@@ -191,7 +192,9 @@ class HeadRecipe:
             search.fit(x, codes, sample_weight=balance)
             model = search.best_estimator_
         else:
-            model.fit(x, codes, sample_weight=balance)
+            with warnings.catch_warnings():  # many classes of few images are no regression problem
+                warnings.filterwarnings("ignore", message="The number of unique classes")
+                model.fit(x, codes, sample_weight=balance)
         return model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
 
     def _adam(

@@ -36,12 +36,19 @@ def replicate_factors(classes: NDArray[np.int64]) -> Array:
     a class's mean is estimated without bias, however few images and groups the class has. A class that
     lies in one group says nothing about its own variance; its images count 1.
 
-    Groups are runs of consecutive images, whose sizes differ by one at most.
+    Each class deals its images to the groups in turn, 16 at a time in a random order of the groups; so
+    the first images of a sample are dealt as evenly as all of them.
 
     Args:
-        classes: Class of each image, ``(n_samples,)``, in an order in which classes are well mixed.
+        classes: Class of each image, ``(n_samples,)``.
     """
-    groups = np.arange(len(classes), dtype=np.int64) * N_GROUPS // len(classes)
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(0x62BB)))
+    groups = np.zeros(len(classes), np.int64)
+    for code in np.unique(classes):
+        own = np.flatnonzero(classes == code)
+        rounds = -(-len(own) // N_GROUPS)
+        dealt = np.argsort(generator.random((rounds, N_GROUPS)), axis=1, kind="stable")
+        groups[own] = dealt.ravel()[: len(own)]
     signs = hadamard(N_GROUPS)[1:].astype(np.float64)[:, groups]
     for code in np.unique(classes):
         own = np.flatnonzero(classes == code)

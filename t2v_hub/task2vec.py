@@ -303,7 +303,7 @@ class Task2Vec:
             "dtype": self.dtype,
             "device": probe.device.type,
             "batch_size": None if probe.device.type == "cpu" else self.batch_size,
-            "layout": 2,
+            "layout": 3,
         }
         digest.update(canonical_json(settings))
         return digest.hexdigest()[:32]

@@ -307,3 +307,12 @@ def test_a_recipe_comes_back_from_its_record(kind):
 def test_settings_that_cannot_work_are_named(settings, message):
     with pytest.raises(SettingsError, match=message):
         HeadRecipe(**settings)
+
+
+def test_many_classes_of_few_images_are_no_regression_problem(recwarn):
+    """As scikit-learn suspects them to be."""
+    rng = np.random.default_rng(0)
+
+    HeadRecipe().fit(rng.normal(size=(60, 5)), np.arange(60) % 40)
+
+    assert not recwarn.list

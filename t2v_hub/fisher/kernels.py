@@ -61,7 +61,7 @@ class Factors:
         for part in _chunks(len(self.left), largest * self.left.element_size()):
             left, right = self.left[part], self.right[part]
             if way == "gradients":
-                rows.append((left @ right).square().sum(dim=2))
+                rows.append(_squares(left @ right))
             else:
                 rows.append(_norms(left, right @ right.transpose(1, 2)))
         return torch.cat(rows)
@@ -114,7 +114,7 @@ class Patches:
         """Squared norm of each filter's gradient, ``(batch, n_filters)``."""
         way = way or self.way()
         if way == "gradients":
-            return torch.cat([rows.square().sum(dim=2) for rows in self._gradients()])
+            return torch.cat([_squares(rows) for rows in self._gradients()])
         return torch.cat(list(self._by_positions() if way == "positions" else self._by_shifts()))
 
     def _gradients(self) -> Iterator[Tensor]:
@@ -255,6 +255,12 @@ def _padded(
         height, width = (d * (k - 1) for d, k in zip(dilation, size, strict=True))
         return F.pad(a, (width // 2, width - width // 2, height // 2, height - height // 2)), (0, 0)
     return a, padding
+
+
+def _squares(gradients: Tensor) -> Tensor:
+    """Squared norms along the last dimension, without a copy of squares."""
+    norms: Tensor = torch.linalg.vector_norm(gradients, dim=-1)
+    return norms.square()
 
 
 def _norms(left: Tensor, gram: Tensor) -> Tensor:
