@@ -1,6 +1,7 @@
 """The Fisher of one task in fixed blocks, and how far it moves when a group of images is left out."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,19 @@ from tqdm import tqdm
 
 from t2v_hub.blocks import BlockLayout, BlockStore
 from t2v_hub.data import DecodedSample
+from t2v_hub.embedding import jackknife_standard_error
 from t2v_hub.errors import InsufficientMemoryError, ProbeOutputError, SmallerBatchWarning
 from t2v_hub.fisher import SquaredGradients
 from t2v_hub.fisher.estimators import Estimator, directions, draw_labels
 from t2v_hub.head import Head, HeadRecipe
 from t2v_hub.probe import ProbeNetwork
+from t2v_hub.processes import Processes
 from t2v_hub.replication import N_REPLICATES, TO_JACKKNIFE, changes_of_heads, replicate_factors
 
 Array = NDArray[np.float64]
+
+ROUND = 8
+"""Blocks after which it is decided whether the error is small enough."""
 
 _CPU_PASS = 8  # larger passes are not faster on a CPU, and one size for all keeps the bits
 _SHOWN = 3  # passes that show what another head changes; two at least, to tell changes from noise
@@ -31,12 +37,14 @@ class Estimate:
 
     Attributes:
         fisher: ``(n_filters,)`` float64.
+        n_samples: Images whose gradients were squared.
         deviations: ``(n_replicates, n_filters)``, relative; see `TaskEmbedding`.
         mean_confidence: Mean of the head's largest probability.
         pass_size: Images per forward and backward pass at the end.
     """
 
     fisher: Array
+    n_samples: int
     deviations: Array
     mean_confidence: float
     pass_size: int
@@ -57,6 +65,7 @@ class TaskFisher:
         n_labels: Labels drawn per image.
         seed: What all randomness hangs on.
         batch_size: Images per pass on an accelerator.
+        tolerance: Relative standard error of the embedding that is small enough; None for all images.
         progress: Whether to show bars.
         name: What the bars call the task.
     """
@@ -71,6 +80,7 @@ class TaskFisher:
         n_labels: int,
         seed: int,
         batch_size: int,
+        tolerance: float | None,
         progress: bool,
         name: str,
     ) -> None:
@@ -80,6 +90,8 @@ class TaskFisher:
         self.estimator = estimator
         self.n_labels = n_labels
         self.seed = seed
+        self.tolerance = tolerance
+        self.processes = Processes()
         self.multi_label = sample.labels.ndim == 2
         self.n_classes = int(sample.labels.shape[1] if self.multi_label else sample.labels.max() + 1)
         self.layout = BlockLayout(len(sample.labels))
@@ -104,26 +116,60 @@ class TaskFisher:
         """
         self._fit_heads()
         squares = SquaredGradients(self.probe.module, self.probe.features, self.probe.layers)
-        layout = self.layout
-        with self._bar("Fisher", layout.n_samples) as bar:
-            for index in range(layout.n_blocks):
-                if store.get(index, self._shape(index)) is None:
-                    store.put(index, self._block(layout.block(index), squares))
-                bar.update(len(layout.block(index)))
+        n_blocks = self.layout.n_blocks
+        step = n_blocks if self.tolerance is None else ROUND
         total, shown = np.zeros((1 + N_REPLICATES, self._n_filters)), []
-        for index in range(layout.n_blocks):
-            sums = store.get(index, self._shape(index))
-            assert sums is not None
-            total += sums[: 1 + N_REPLICATES]
-            shown.append(sums[1 + N_REPLICATES :])
-        changes = np.concatenate(shown).reshape(-1, 1 + N_REPLICATES, self._n_filters)
-        weights = self.sample.weights
-        fisher = total[0] / weights.sum()
-        own_head = changes_of_heads(changes, fisher, [layer.n_filters for layer in self.probe.layers])
-        moved = total[1:] / (self._factors @ weights)[:, None] * (1 + own_head)
-        deviations = np.divide(moved, fisher, out=np.ones_like(moved), where=fisher > 0) - 1
+        with self._bar("Fisher", self.layout.n_samples) as bar:
+            for start in range(0, n_blocks, step):
+                indices = range(start, min(start + step, n_blocks))
+                for sums in self._measured(indices, store, squares, bar):
+                    total += sums[: 1 + N_REPLICATES]
+                    shown.append(sums[1 + N_REPLICATES :])
+                n_samples = self.layout.block(indices[-1]).stop
+                fisher, deviations = self._relative(total, np.concatenate(shown), n_samples)
+                if self.tolerance is not None:
+                    error = relative_error(fisher, deviations)
+                    bar.set_postfix_str(f"error {error:.1%} of {self.tolerance:.1%}")
+                    if error <= self.tolerance:
+                        break
         confidence = float(self._probabilities.max(axis=1).mean())
-        return Estimate(fisher, deviations * TO_JACKKNIFE, confidence, self._pass_size)
+        pass_size = min(self.processes.share(lambda: self._pass_size))
+        return Estimate(fisher, n_samples, deviations, confidence, pass_size)
+
+    def _measured(
+        self, indices: range, store: BlockStore, squares: SquaredGradients, bar: "tqdm[Any]"
+    ) -> list[Array]:
+        """Sums over some blocks in their order, whichever process measures or finds them."""
+
+        def own() -> dict[int, Array]:
+            found = {}
+            for index in self._own(indices):
+                sums = store.get(index, self._shape(index))
+                if sums is None:
+                    sums = self._block(self.layout.block(index), squares)
+                    store.put(index, sums)
+                found[index] = sums
+                bar.update(len(self.layout.block(index)) * self.processes.count)
+            return found
+
+        everything: dict[int, Array] = {}
+        for found in self.processes.share(own):
+            everything |= found
+        return [everything[index] for index in indices]
+
+    def _own(self, indices: Iterable[int]) -> list[int]:
+        """Those that fall to this process."""
+        return [index for index in indices if index % self.processes.count == self.processes.index]
+
+    def _relative(self, total: Array, shown: Array, n_samples: int) -> tuple[Array, Array]:
+        """The Fisher of the first images, and its relative deviations in the replicates."""
+        weights, factors = self.sample.weights[:n_samples], self._factors[:, :n_samples]
+        fisher = total[0] / weights.sum()
+        changes = shown.reshape(-1, 1 + N_REPLICATES, self._n_filters)
+        own_head = changes_of_heads(changes, fisher, [layer.n_filters for layer in self.probe.layers])
+        moved = total[1:] / (factors @ weights)[:, None] * (1 + own_head)
+        deviations = np.divide(moved, fisher, out=np.ones_like(moved), where=fisher > 0) - 1
+        return fisher, deviations * TO_JACKKNIFE
 
     def _fit_heads(self) -> None:
         self._features = self._read_features()
@@ -135,10 +181,19 @@ class TaskFisher:
             self._labels = draw_labels(
                 self._probabilities, self.n_labels, seed=self.seed, multi_label=self.multi_label
             )
-        with self._bar("heads", len(self._factors)) as bar:
-            for factors in self._factors:
-                self._heads.append(self._fit(factors))
-                bar.update()
+        with self._bar("heads", N_REPLICATES) as bar:
+
+            def own() -> dict[int, Head]:
+                fitted = {}
+                for replicate in self._own(range(N_REPLICATES)):
+                    fitted[replicate] = self._fit(self._factors[replicate])
+                    bar.update(self.processes.count)
+                return fitted
+
+            heads: dict[int, Head] = {}
+            for fitted in self.processes.share(own):
+                heads |= fitted
+        self._heads = [heads[replicate] for replicate in range(N_REPLICATES)]
 
     def _fit(self, weights: Array) -> Head:
         return self.recipe.fit(
@@ -146,34 +201,47 @@ class TaskFisher:
         )
 
     def _read_features(self) -> Array:
-        rows: list[Array] = []
-        count, start = self.layout.n_samples, 0
-        with self._bar("features", count) as bar:
-            while start < count:
-                stop = min(start + self._pass_size, count)
-                try:
-                    with torch.no_grad():
-                        features = self.probe.features(self._inputs(start, stop))[: stop - start]
-                except (RuntimeError, MemoryError) as error:
-                    self._shrink(error)
-                    continue
-                rows.append(features.double().cpu().numpy())
-                start = stop
-                bar.update(len(features))
-        result = np.concatenate(rows)
+        with self._bar("features", self.layout.n_samples) as bar:
+
+            def own() -> dict[int, Array]:
+                found = {}
+                for index in self._own(range(self.layout.n_blocks)):
+                    found[index] = self._features_of(self.layout.block(index))
+                    bar.update(len(found[index]) * self.processes.count)
+                return found
+
+            blocks: dict[int, Array] = {}
+            for found in self.processes.share(own):
+                blocks |= found
+        result = np.concatenate([blocks[index] for index in range(self.layout.n_blocks)])
         bad = int((~np.isfinite(result).all(axis=1)).sum())
         if bad:
             raise ProbeOutputError(
-                f"{self.probe.name!r} gives NaN or infinite features for {bad} of {count} images. Check its "
-                f"weights and its preprocessing (mean, std), or measure with dtype='float64'."
+                f"{self.probe.name!r} gives NaN or infinite features for {bad} of {len(result)} images. "
+                f"Check its weights and its preprocessing (mean, std), or measure with dtype='float64'."
             )
         return result
 
+    def _features_of(self, samples: range) -> Array:
+        rows: list[Array] = []
+        start = samples.start
+        while start < samples.stop:
+            stop = min(start + self._pass_size, samples.stop)
+            try:
+                with torch.no_grad():
+                    features = self.probe.features(self._inputs(start, stop))[: stop - start]
+            except (RuntimeError, MemoryError) as error:
+                self._shrink(error)
+                continue
+            rows.append(features.double().cpu().numpy())
+            start = stop
+        return np.concatenate(rows)
+
     def _shown_passes(self) -> list[range]:
-        """Evenly spread passes of full size; all of a task that has only few."""
+        """Evenly spread passes of full size in the first round; all of a task that has only few."""
         passes = [
             range(start, min(start + self._pass_size, block.stop))
-            for block in map(self.layout.block, range(self.layout.n_blocks))
+            for block in map(self.layout.block, range(min(ROUND, self.layout.n_blocks)))
             for start in range(block.start, block.stop, self._pass_size)
         ]
         full = [places for places in passes if len(places) == self._pass_size]
@@ -286,8 +354,14 @@ class TaskFisher:
 
     def _bar(self, what: str, total: int) -> "tqdm[Any]":
         # disable=None: silent where nobody watches (no terminal).
-        disable = None if self._progress else True
+        disable = None if self._progress and self.processes.is_main else True
         return tqdm(total=total, desc=f"{self._name}: {what}", disable=disable, leave=False)
+
+
+def relative_error(fisher: Array, deviations: Array) -> float:
+    """``sqrt(sum se_f² / sum F_f²)``, the embedding's relative standard error."""
+    errors = jackknife_standard_error(deviations) * fisher
+    return float(np.sqrt(np.square(errors).sum() / max(np.square(fisher).sum(), 1e-300)))
 
 
 def _out_of_memory(error: BaseException) -> bool:

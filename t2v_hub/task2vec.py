@@ -32,6 +32,7 @@ from t2v_hub.fisher.estimators import Estimator
 from t2v_hub.head import HeadRecipe
 from t2v_hub.probe import DEFAULT_PROBE, Preprocessing, ProbeNetwork
 from t2v_hub.probe.network import Filters
+from t2v_hub.processes import Processes
 from t2v_hub.storage import home
 
 BETA = 1e-9
@@ -55,6 +56,9 @@ class Task2Vec:
         max_samples: How many images are measured at most; drawn over the whole set.
         seed: What all randomness hangs on.
         n_labels: Labels drawn per image (``monte_carlo``).
+        tolerance: Relative standard error of the embedding (`TaskEmbedding.standard_error`) that is small
+            enough, such as 0.1: measuring ends after the first 256, 512, … images that reach it. None
+            measures all ``max_samples``. The head is fitted on all of them in either case.
         head: How the linear head is fitted.
         sampling: ``natural`` draws from the data's own distribution, ``balanced`` every class alike.
         filters: Which layers count; see `ProbeNetwork.load`.
@@ -81,6 +85,7 @@ class Task2Vec:
         max_samples: int = 1000,
         seed: int = 0,
         n_labels: int = 1,
+        tolerance: float | None = None,
         head: HeadRecipe | None = None,
         sampling: Literal["natural", "balanced"] = "natural",
         filters: Filters = None,
@@ -111,6 +116,10 @@ class Task2Vec:
             raise SettingsError(f"dtype must be 'float32' or 'float64', not {dtype!r}.")
         if isinstance(beta, bool) or not isinstance(beta, int | float) or not (0 < beta < float("inf")):
             raise SettingsError(f"beta must be a finite number > 0, not {beta!r}.")
+        if tolerance is not None and not (
+            isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 < tolerance < 1
+        ):
+            raise SettingsError(f"tolerance must lie between 0 and 1, or be None, not {tolerance!r}.")
         if head is not None and not isinstance(head, HeadRecipe):
             raise SettingsError(f"head must be a HeadRecipe, such as HeadRecipe(kind='l2'), not {head!r}.")
         if device is not None:
@@ -127,6 +136,7 @@ class Task2Vec:
         self.max_samples = max_samples
         self.seed = seed
         self.n_labels = n_labels if estimator == "monte_carlo" else 1
+        self.tolerance = None if tolerance is None else float(tolerance)
         self.head = head or HeadRecipe()
         self.sampling: Literal["natural", "balanced"] = sampling
         self.beta = beta
@@ -194,6 +204,9 @@ class Task2Vec:
         Finished blocks are kept, so that an interrupted call goes on where it stopped; a finished
         embedding is kept too, under a key of the images, labels, probe and settings.
 
+        Where ``accelerate launch`` or ``torchrun`` started several processes, they share the blocks; all
+        of them must call this, and all get the same embedding, to the bit that of one process.
+
         Args:
             data: Anything that `t2v_hub.data.load` takes: a ``datasets`` data set or stream, a path, a
                 Hub repository, a torch data set.
@@ -232,11 +245,10 @@ class Task2Vec:
         probe = self._placed_probe()
         key = self._key(space, decoded, probe)
         finished = self.cache / f"{key}.safetensors" if self.cache is not None else None
-        if finished is not None and finished.exists():
-            try:
-                return dataclasses.replace(TaskEmbedding.load(finished), task=info)
-            except EmbeddingFileError as error:
-                warnings.warn(f"{error} It is measured again now.", CacheWarning, stacklevel=3)
+        processes = Processes()
+        known = processes.share(lambda: _load_finished(finished) if processes.is_main else None)[0]
+        if known is not None:
+            return dataclasses.replace(known, task=info)
         folder = None if self.cache is None else self.cache / f"{key}.blocks"
         blocks = BlockStore(folder)
         with frozen(probe.module):
@@ -248,6 +260,7 @@ class Task2Vec:
                 n_labels=self.n_labels,
                 seed=self.seed,
                 batch_size=self.batch_size,
+                tolerance=self.tolerance,
                 progress=self.progress,
                 name=info.id,
             ).run(blocks)
@@ -258,9 +271,11 @@ class Task2Vec:
             task=info,
             measurement=Measurement(
                 estimator=self.estimator,
-                n_samples=len(decoded.labels),
+                n_samples=estimate.n_samples,
                 seed=self.seed,
                 n_labels=self.n_labels,
+                n_head_samples=len(decoded.labels),
+                tolerance=float("nan") if self.tolerance is None else self.tolerance,
                 n_skipped=decoded.n_skipped,
                 pass_size=estimate.pass_size,
                 dtype=self.dtype,
@@ -272,7 +287,7 @@ class Task2Vec:
         )
         embedding = _with_standard_errors(embedding)
         if finished is not None:
-            embedding.save(finished)
+            processes.share(lambda: embedding.save(finished) if processes.is_main else None)
             blocks.discard()
         return embedding
 
@@ -300,6 +315,7 @@ class Task2Vec:
             "estimator": self.estimator,
             "n_labels": self.n_labels,
             "seed": self.seed,
+            "tolerance": self.tolerance,
             "dtype": self.dtype,
             "device": probe.device.type,
             "batch_size": None if probe.device.type == "cpu" else self.batch_size,
@@ -345,6 +361,16 @@ def _with_standard_errors(embedding: TaskEmbedding) -> TaskEmbedding:
         distance_standard_error=float(jackknife_standard_error(np.array(moved))),
     )
     return dataclasses.replace(embedding, measurement=measurement)
+
+
+def _load_finished(path: Path | None) -> TaskEmbedding | None:
+    if path is None or not path.exists():
+        return None
+    try:
+        return TaskEmbedding.load(path)
+    except EmbeddingFileError as error:
+        warnings.warn(f"{error} It is measured again now.", CacheWarning, stacklevel=6)
+        return None
 
 
 def _check_device(device: str) -> None:

@@ -21,6 +21,7 @@ LAYERS = {
     "head": 3,
     "blocks": 3,
     "replication": 3,
+    "processes": 3,
     "probe": 4,
     "data": 4,
     "catalog": 4,

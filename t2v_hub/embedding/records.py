@@ -51,6 +51,9 @@ class Measurement:
         n_samples: Images whose gradients were squared.
         seed: What all randomness hung on.
         n_labels: Labels drawn per image (``monte_carlo``).
+        n_head_samples: Images that the head was fitted on; more than ``n_samples`` where ``tolerance``
+            ended the measurement early; 0 where it was not recorded.
+        tolerance: Relative standard error that was small enough; NaN where all images were wanted.
         n_skipped: Images left out because they could not be decoded.
         pass_size: Images per forward and backward pass, after any shrinking for lack of memory.
         dtype: Type of the forward and backward pass; sums are float64.
@@ -67,6 +70,8 @@ class Measurement:
     n_samples: int
     seed: int
     n_labels: int = 1
+    n_head_samples: int = 0
+    tolerance: float = float("nan")
     n_skipped: int = 0
     pass_size: int = 1
     dtype: str = "float32"

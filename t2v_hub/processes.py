@@ -1,0 +1,54 @@
+"""The processes that share the work: one, or those that ``accelerate launch`` or ``torchrun`` started."""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+class Processes:
+    """This process among those that share the work.
+
+    Attributes:
+        index: Number of this process, from 0; process 0 writes.
+        count: How many there are.
+    """
+
+    def __init__(self) -> None:
+        self.index, self.count = 0, 1
+        launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        if launched or (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            from accelerate import PartialState
+
+            state = PartialState(cpu=not torch.accelerator.is_available())
+            self.index, self.count = state.process_index, state.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes and shows progress."""
+        return self.index == 0
+
+    def share(self, work: Callable[[], T]) -> list[T]:
+        """What ``work`` returns in each process, in their order; all of them must call this.
+
+        Raises:
+            Exception: ``work`` failed in one of the processes; all of them raise, and none waits for ever.
+        """
+        if self.count == 1:
+            return [work()]
+        from accelerate.utils import gather_object
+
+        value: T | None = None
+        failure: Exception | None = None
+        try:
+            value = work()
+        except Exception as error:  # noqa: BLE001 - told to all processes, and raised again below
+            failure = error
+        results: list[tuple[Any, Exception | None]] = gather_object([(value, failure)])
+        for reason in (failure, *(other for _, other in results)):  # its own first
+            if reason is not None:
+                raise reason
+        return [result for result, _ in results]

@@ -1,0 +1,81 @@
+"""Several processes: they share the work, and the vector is to the bit that of one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t2v_hub.blocks import BlockStore
+from t2v_hub.embedding import TaskEmbedding
+from t2v_hub.errors import DataError
+from t2v_hub.processes import Processes
+from t2v_hub.task2vec import Task2Vec
+from t2v_hub.testing import tiny_probe, tiny_task
+
+
+def run_together(count: int, out: Path, cache: Path, tolerance: float | None = None) -> list[TaskEmbedding]:
+    """What each of ``count`` processes of one thread gets."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command += [str(Path(__file__).with_name("sharing.py")), str(out), str(cache), str(tolerance or "")]
+    root = Path(__file__).parents[1]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
+    }  # fmt: skip
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return [TaskEmbedding.load(out / f"{index}-of-{count}.safetensors") for index in range(count)]
+
+
+def one_process(cache: Path, **settings: object) -> TaskEmbedding:
+    return Task2Vec(tiny_probe(), cache=cache, progress=False, **settings).embed(tiny_task(150))  # type: ignore[arg-type]
+
+
+def test_two_processes_give_the_bits_of_one(tmp_path, monkeypatch):
+    """Also where two go on with what one left behind."""
+    put = BlockStore.put
+
+    def stopping(self: BlockStore, index: int, sums: np.ndarray) -> None:
+        put(self, index, sums)
+        if index == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BlockStore, "put", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            one_process(tmp_path / "shared")
+    assert len(list((tmp_path / "shared").glob("*/block-*"))) == 5
+
+    together = run_together(2, tmp_path, tmp_path / "shared")
+
+    alone = one_process(tmp_path / "alone")
+    for embedding in together:
+        assert embedding == alone
+        assert embedding.deviations is not None
+        np.testing.assert_array_equal(embedding.deviations, alone.deviations)
+    # What one process runs into, all are told.
+    assert [(tmp_path / f"{index}.txt").read_text() for index in range(2)] == ["only here"] * 2
+    # One file, and no blocks left over.
+    assert [path.suffix for path in (tmp_path / "shared").iterdir()] == [".safetensors"]
+
+
+def test_three_processes_stop_where_one_stops(tmp_path):
+    alone = one_process(tmp_path / "alone", tolerance=0.2)
+    assert alone.measurement.n_samples < 450
+
+    for embedding in run_together(3, tmp_path, tmp_path / "shared", tolerance=0.2):
+        assert embedding == alone
+
+
+def test_one_process_does_its_work_itself():
+    processes = Processes()
+
+    assert (processes.index, processes.count, processes.is_main) == (0, 1, True)
+    assert processes.share(lambda: 5) == [5]
+    with pytest.raises(DataError, match="broken"):
+        processes.share(lambda: (_ for _ in ()).throw(DataError("broken")))
