@@ -180,13 +180,16 @@ def distance_standard_error(
     A new sample means other images drawn from where these came from, another head and other
     drawn labels. Each embedding's share is a delete-a-group jackknife, and the two are
     independent. Where an embedding came without its deviations (from a card), its
-    `recorded_standard_error` is used; NaN where that is not known either.
+    `recorded_standard_error` is used; NaN where that is not known either. One and the same
+    measurement is 0 from itself, whatever the images.
 
     Raises:
         EmbeddingMismatchError: The spaces differ.
         SettingsError: An unknown name or an unusable ``alpha``.
     """
     source.space.require_equal(target.space)
+    if source == target:
+        return 0.0
     rows = _rows_function(name, target, alpha)
     shares = []
     for embedding in (source, target):

@@ -159,3 +159,7 @@ class SmallerBatchWarning(T2VWarning):
 
 class CacheWarning(T2VWarning):
     """A damaged cache entry was ignored and measured again."""
+
+
+class FewImagesWarning(T2VWarning):
+    """Classes have too few images in the sample for a standard error that can be trusted."""

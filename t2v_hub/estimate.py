@@ -13,14 +13,19 @@ from tqdm import tqdm
 
 from t2v_hub.blocks import BlockLayout, BlockStore
 from t2v_hub.data import DecodedSample
-from t2v_hub.embedding import jackknife_standard_error
 from t2v_hub.errors import InsufficientMemoryError, ProbeOutputError, SmallerBatchWarning
 from t2v_hub.fisher import SquaredGradients
 from t2v_hub.fisher.estimators import Estimator, directions, draw_labels
 from t2v_hub.head import Head, HeadRecipe
 from t2v_hub.probe import ProbeNetwork
 from t2v_hub.processes import Processes
-from t2v_hub.replication import N_REPLICATES, TO_JACKKNIFE, changes_of_heads, replicate_factors
+from t2v_hub.replication import (
+    N_REPLICATES,
+    TO_JACKKNIFE,
+    changes_of_heads,
+    relative_error,
+    replicate_factors,
+)
 
 Array = NDArray[np.float64]
 
@@ -356,12 +361,6 @@ class TaskFisher:
         # disable=None: silent where nobody watches (no terminal).
         disable = None if self._progress and self.processes.is_main else True
         return tqdm(total=total, desc=f"{self._name}: {what}", disable=disable, leave=False)
-
-
-def relative_error(fisher: Array, deviations: Array) -> float:
-    """``sqrt(sum se_f² / sum F_f²)``, the embedding's relative standard error."""
-    errors = jackknife_standard_error(deviations) * fisher
-    return float(np.sqrt(np.square(errors).sum() / max(np.square(fisher).sum(), 1e-300)))
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -6,12 +6,16 @@ by a row of Hadamard's matrix, for the head and for the Fisher. Classes count in
 in the sample, as they do in every sample drawn by class.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import hadamard
+
+from t2v_hub.distance import symmetric_distance
+from t2v_hub.embedding import TaskEmbedding, jackknife_standard_error
 
 Array = NDArray[np.float64]
 
@@ -33,8 +37,8 @@ def replicate_factors(classes: NDArray[np.int64]) -> Array:
     """What each image counts in each replicate, ``(N_REPLICATES, n_samples)``, all positive.
 
     Within a class the factors have mean 1, and their deviations are stretched so that the variance of
-    a class's mean is estimated without bias, however few images and groups the class has. A class that
-    lies in one group says nothing about its own variance; its images count 1.
+    a class's mean is estimated without bias, however few images and groups the class has. A class of one
+    image says nothing about its variance: such classes are taken together, or with the smallest other.
 
     Each class deals its images to the groups in turn, 16 at a time in a random order of the groups; so
     the first images of a sample are dealt as evenly as all of them.
@@ -42,6 +46,12 @@ def replicate_factors(classes: NDArray[np.int64]) -> Array:
     Args:
         classes: Class of each image, ``(n_samples,)``.
     """
+    codes, counts = np.unique(classes, return_counts=True)
+    alone = codes[counts == 1]
+    if len(alone):
+        smallest = codes[np.argsort(counts, kind="stable")[:2]]
+        together = alone if len(alone) > 1 else smallest
+        classes = np.where(np.isin(classes, together), together[0], classes)
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(0x62BB)))
     groups = np.zeros(len(classes), np.int64)
     for code in np.unique(classes):
@@ -90,3 +100,34 @@ def changes_of_heads(shown: Array, fisher: Array, layers: Sequence[int]) -> Arra
         changes[:, own] *= math.sqrt(max(0.0, 1 - excess / spread)) if spread > 0 else 0.0
         start += length
     return changes
+
+
+def relative_error(fisher: Array, deviations: Array) -> float:
+    """``sqrt(sum se_f² / sum F_f²)``, the embedding's relative standard error."""
+    errors = jackknife_standard_error(deviations) * fisher
+    return float(np.sqrt(np.square(errors).sum() / max(np.square(fisher).sum(), 1e-300)))
+
+
+def with_standard_errors(embedding: TaskEmbedding) -> TaskEmbedding:
+    """The embedding with the scalars that sum up its deviations."""
+    if embedding.deviations is None or len(embedding.deviations) < 2:
+        return embedding
+    errors, fisher = embedding.filter_standard_error, embedding.fisher.astype(np.float64)
+    alive = fisher > 0
+    # What travels without the deviations: the error of the distance to a task that differs from this
+    # one in every filter, the one with each layer's mean throughout.
+    flat = np.concatenate([np.full(len(part), part.mean()) for part in embedding.by_layer().values()])
+    other = dataclasses.replace(embedding, fisher=flat.astype(np.float32), deviations=None)
+    moved = [
+        symmetric_distance(dataclasses.replace(embedding, fisher=row, deviations=None), other)
+        for row in np.maximum(fisher * (1 + embedding.deviations.astype(np.float64)), 0)
+    ]
+    measurement = dataclasses.replace(
+        embedding.measurement,
+        standard_error=relative_error(fisher, embedding.deviations.astype(np.float64)),
+        median_standard_error=float(np.median(errors[alive] / fisher[alive]))
+        if alive.any()
+        else float("nan"),
+        distance_standard_error=float(jackknife_standard_error(np.array(moved))),
+    )
+    return dataclasses.replace(embedding, measurement=measurement)

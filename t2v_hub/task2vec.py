@@ -16,16 +16,14 @@ from torch import nn
 from t2v_hub import data as data_room
 from t2v_hub.blocks import BlockStore
 from t2v_hub.data import DecodedSample
-from t2v_hub.distance import symmetric_distance
 from t2v_hub.embedding import (
     Measurement,
     Space,
     TaskEmbedding,
     TaskInfo,
     canonical_json,
-    jackknife_standard_error,
 )
-from t2v_hub.errors import CacheWarning, EmbeddingFileError, SettingsError, T2VError
+from t2v_hub.errors import CacheWarning, EmbeddingFileError, FewImagesWarning, SettingsError, T2VError
 from t2v_hub.estimate import TaskFisher
 from t2v_hub.fisher import frozen
 from t2v_hub.fisher.estimators import Estimator
@@ -33,6 +31,7 @@ from t2v_hub.head import HeadRecipe
 from t2v_hub.probe import DEFAULT_PROBE, Preprocessing, ProbeNetwork
 from t2v_hub.probe.network import Filters
 from t2v_hub.processes import Processes
+from t2v_hub.replication import with_standard_errors
 from t2v_hub.storage import home
 
 BETA = 1e-9
@@ -222,6 +221,7 @@ class Task2Vec:
         task = data_room.load(data, **options)
         sample = task.sample(self.max_samples, seed=self.seed, how=self.sampling)
         decoded = sample.decode(self.probe.preprocessing.prepare, progress=self.progress)
+        _warn_of_few(task.info, decoded)
         return self._embed(task.info, decoded)
 
     def embed_many(self, tasks: Mapping[str, object], **data_options: Any) -> "EmbeddedTasks":
@@ -285,7 +285,7 @@ class Task2Vec:
             ),
             deviations=np.clip(estimate.deviations, -6e4, 6e4).astype(np.float16),
         )
-        embedding = _with_standard_errors(embedding)
+        embedding = with_standard_errors(embedding)
         if finished is not None:
             processes.share(lambda: embedding.save(finished) if processes.is_main else None)
             blocks.discard()
@@ -338,29 +338,18 @@ class EmbeddedTasks:
     failures: Mapping[str, T2VError]
 
 
-def _with_standard_errors(embedding: TaskEmbedding) -> TaskEmbedding:
-    """The embedding with the scalars that sum up its deviations."""
-    if embedding.deviations is None or len(embedding.deviations) < 2:
-        return embedding
-    errors, fisher = embedding.filter_standard_error, embedding.fisher.astype(np.float64)
-    alive = fisher > 0
-    # What travels without the deviations: the error of the distance to a task that differs from this
-    # one in every filter, the one with each layer's mean throughout.
-    flat = np.concatenate([np.full(len(part), part.mean()) for part in embedding.by_layer().values()])
-    other = dataclasses.replace(embedding, fisher=flat.astype(np.float32), deviations=None)
-    moved = [
-        symmetric_distance(dataclasses.replace(embedding, fisher=row, deviations=None), other)
-        for row in np.maximum(fisher * (1 + embedding.deviations.astype(np.float64)), 0)
-    ]
-    measurement = dataclasses.replace(
-        embedding.measurement,
-        standard_error=float(np.sqrt(np.square(errors).sum() / max(np.square(fisher).sum(), 1e-300))),
-        median_standard_error=float(np.median(errors[alive] / fisher[alive]))
-        if alive.any()
-        else float("nan"),
-        distance_standard_error=float(jackknife_standard_error(np.array(moved))),
-    )
-    return dataclasses.replace(embedding, measurement=measurement)
+def _warn_of_few(info: TaskInfo, decoded: DecodedSample) -> None:
+    if info.multi_label:
+        return
+    alone = int((np.unique(decoded.labels, return_counts=True)[1] == 1).sum())
+    if alone:
+        warnings.warn(
+            f"{alone} of {info.n_classes} classes of {info.id!r} have one image in the sample of "
+            f"{len(decoded.labels)}: what other images of them would change is not in the standard error, "
+            f"which is too small. Measure {2 * info.n_classes} images (max_samples) or more.",
+            FewImagesWarning,
+            stacklevel=4,
+        )
 
 
 def _load_finished(path: Path | None) -> TaskEmbedding | None:

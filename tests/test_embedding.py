@@ -221,7 +221,7 @@ def with_dtype(raw, dtype):
         (lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]), "does not match its digest"),
         (
             lambda raw: with_metadata(raw, format="t2v-embedding/9"),
-            "its format is 't2v-embedding/9', not 't2v-emb",
+            "other tensors .format 't2v-embedding/9', not 't2v-emb",
         ),
         (
             lambda raw: put_together({k: v for k, v in parts(raw)[0].items() if k[0] != "_"}, parts(raw)[1]),

@@ -20,6 +20,7 @@ from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.errors import (
     CacheWarning,
     EmbeddingMismatchError,
+    FewImagesWarning,
     InsufficientMemoryError,
     ProbeOutputError,
     SettingsError,
@@ -373,6 +374,12 @@ def with_one_head(self: estimate.TaskFisher) -> None:
     self._heads = [self._head] * len(self._factors)
 
 
+def test_classes_of_one_image_are_warned_of(task):
+    """Their part in the error cannot be known, and would seem to be none."""
+    with pytest.warns(FewImagesWarning, match=r"2 of 3 classes .* one image in the sample of 4: .* 6 images"):
+        embed(task, max_samples=4)
+
+
 def test_replicates_are_the_changes_of_reweighted_tasks(task):
     """A group that counts 1.3 is a group with more images, for the head and for the mean alike."""
     embedding = embed(task, estimator="exact", dtype="float64")
@@ -392,6 +399,22 @@ def test_small_tasks_have_an_error_too(n):
     assert embedding.measurement.n_samples == n
     assert np.isfinite(embedding.standard_error)
     assert (embedding.fisher > 0).any()
+
+
+def test_measuring_stops_once_it_is_precise_enough():
+    """After whole rounds of 256 images, with the first images' bits; the head saw all images."""
+    data = tiny_task(200)
+    everything = embed(data)
+    rounds = [embed(data, tolerance=t) for t in (0.9, 0.001)]
+
+    assert [e.measurement.n_samples for e in rounds] == [256, 600]
+    assert [e.measurement.n_head_samples for e in rounds] == [600, 600]
+    np.testing.assert_array_equal(rounds[1].fisher, everything.fisher)
+    assert rounds[0].standard_error < 0.9
+    # Fewer images, larger error; both say how far the first is from the second.
+    gap = np.linalg.norm(rounds[0].fisher - everything.fisher) / np.linalg.norm(everything.fisher)
+    assert everything.standard_error < rounds[0].standard_error
+    assert gap < 3 * rounds[0].standard_error
 
 
 # What goes wrong
@@ -500,6 +523,7 @@ def test_other_failures_are_not_taken_for_a_lack_of_memory(task, monkeypatch):
         ({"n_labels": 2.0}, "n_labels must be a whole number >= 1, not 2.0"),
         ({"batch_size": True}, "batch_size must be a whole number >= 1, not True"),
         ({"beta": float("nan")}, "beta must be a finite number > 0, not nan"),
+        ({"tolerance": 1.5}, "tolerance must lie between 0 and 1, or be None, not 1.5"),
         ({"beta": "small"}, "beta must be a finite number > 0, not 'small'"),
         ({"head": "l2"}, "head must be a HeadRecipe, such as .*, not 'l2'"),
         ({"device": "toaster"}, "device='toaster' cannot be used here: .*Pass 'cpu', or None"),
@@ -534,6 +558,7 @@ def test_a_finished_embedding_is_not_measured_again(task, tmp_path, monkeypatch)
         {"seed": 1}, {"n_labels": 2}, {"estimator": "exact"}, {"estimator": "empirical"}, {"max_samples": 30},
         {"head": HeadRecipe(kind="l2", strength=0.1)}, {"dtype": "float64"}, {"filters": ["conv*"]},
         {"sampling": "balanced"}, {"beta": 1e-3}, {"image_size": 12}, {"normalisation": True},
+        {"tolerance": 0.01},
     ],
     ids=str,
 )  # fmt: skip

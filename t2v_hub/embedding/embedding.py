@@ -202,7 +202,9 @@ class TaskEmbedding:
         except OSError as error:
             raise StorageError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
         if metadata.get("format") != _FORMAT:
-            raise _broken(path, f"its format is {metadata.get('format')!r}, not {_FORMAT!r}")
+            raise _broken(
+                path, f"it holds other tensors (format {metadata.get('format')!r}, not {_FORMAT!r})"
+            )
         try:
             record = json.loads(metadata["embedding"])
             embedding = cls(
@@ -245,5 +247,5 @@ def _in_order(content: bytes) -> bytes:
 def _broken(path: Path, reason: str) -> EmbeddingFileError:
     return EmbeddingFileError(
         f"{str(path)!r} is not a usable embedding file: {reason}. "
-        f"Measure the task again with Task2Vec(...).embed(data).save({path.name!r})."
+        f"Measure the task again with Task2Vec(...).embed(data), and save it under another name."
     )

@@ -16,7 +16,7 @@ class ModelFiles:
     """Where a network's configuration and weights lie on this machine.
 
     Attributes:
-        name: What the user called it, or the repository.
+        name: The absolute path, or the repository; either finds it again.
         library: Which library reads it.
         config: Content of its ``config.json``.
         folder: The folder that holds the files.
@@ -47,7 +47,7 @@ def find_model(location: str | Path, *, revision: str | None = None) -> ModelFil
     """
     path = Path(location).expanduser()
     if path.is_dir():
-        return _in_folder(path, str(location), None)
+        return _in_folder(path, str(path.resolve()), None)
     if path.is_file() and path.suffix in (".safetensors", ".json"):
         return _pair(path)
     text = str(location).removeprefix("hf-hub:").removeprefix("hf_hub:")
@@ -94,7 +94,7 @@ def _pair(path: Path) -> ModelFiles:
     config = _read_json(description)
     if "architecture" not in config:
         raise ProbeError(f"{str(description)!r} does not name a timm 'architecture'.")
-    return ModelFiles(weights.stem, "timm", config, weights.parent, weights)
+    return ModelFiles(str(weights.resolve()), "timm", config, weights.parent, weights)
 
 
 def _timm_repository(name: str) -> str:
