@@ -13,7 +13,7 @@ from factories import make_embedding, make_space
 
 from t2v_hub.catalog import Candidate
 from t2v_hub.embedding import TaskInfo
-from t2v_hub.errors import MissingDependencyError
+from t2v_hub.errors import MissingDependencyError, SettingsError
 from t2v_hub.selector import RankedCandidate, Ranking
 
 SPACE = make_space()
@@ -78,6 +78,7 @@ RANKING = Ranking(
     n_considered=9,
     n_filtered=3,
     n_without_embedding=1,
+    n_measured=1000,
 )
 
 
@@ -135,7 +136,7 @@ def test_weights_are_reciprocal_places_shared_within_groups():
 def test_a_ranking_prints_as_an_aligned_table():
     """What a person sees first; pinned whole."""
     expected = f"""\
-Task        beans (train, 1,034 images, 3 classes)
+Task        beans (train, 1,000 of 1,034 images, 3 classes)
 Probe       timm/resnet18.a1_in1k, space {SPACE.id}
 Distance    asymmetric (alpha 0.15), smaller is better
 Candidates  9 in the catalog; 3 left out by where; 1 without an embedding in this space (last, by prior)
@@ -147,7 +148,8 @@ rank  checkpoint   distance ± s.e.  tie  nearest source task  prior  parameters
    3  org/model-3  0.2000                task3                    –         999
    4  org/model-4  0.2000 ± 0.0031  ≈3   task4                    –       2.5 B
    5  org/model-5  0.2000 ± 0.0031  ≈3   task5                    –           –
-   6  org/none     –                     –                        –           –"""
+   6  org/none     –                     –                        –           –
+≈1: cannot be told apart from number 1, the group's first; neighbours in different groups may be tied too."""
 
     assert str(RANKING) == expected
     assert repr(RANKING) == "Ranking(task='beans', n_candidates=6, best='org/model-1')"
@@ -157,6 +159,13 @@ rank  checkpoint   distance ± s.e.  tie  nearest source task  prior  parameters
     ("change", "words"),
     [
         ({"items": ITEMS[3:5]}, "Candidates  9 in"),
+        ({"items": ITEMS[4:5]}, "≈3: cannot be told apart from number 4, the group's first;"),
+        ({"n_measured": 1034}, "beans (train, 1,034 images"),
+        ({"n_measured": None}, "beans (train, 1,034 images"),
+        (
+            {"items": (dataclasses.replace(ITEMS[0], distance=-0.0173),)},
+            "\nBelow 0 is no error: asymmetric takes off alpha times the source task's complexity.",
+        ),
         ({"items": ()}, "No candidate is left to rank."),
         ({"n_tied_beyond": 4}, "4 more cannot be told apart from the last group"),
         (
@@ -178,10 +187,58 @@ def test_the_table_says_what_is_special(change, words):
     assert words in str(dataclasses.replace(RANKING, **change))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "Below 0"),
+        ({"distance": "kl", "items": (dataclasses.replace(ITEMS[0], distance=-1e-9),)}, "Below 0"),
+        ({"items": ITEMS[2:3]}, "≈"),
+        ({"items": ITEMS[5:]}, "≈"),
+    ],
+)
+def test_nothing_is_explained_that_does_not_show(change, words):
+    """A legend of what is not there is noise."""
+    assert words not in str(dataclasses.replace(RANKING, **change))
+
+
+def in_folder(folder):
+    """The first two candidates, with ids in a folder."""
+    return tuple(
+        dataclasses.replace(
+            item,
+            candidate=dataclasses.replace(item.candidate, id=f"{folder}{name}"),
+            tied=(f"{folder}high-chalk", f"{folder}high-ink"),
+        )
+        for item, name in zip(ITEMS[:2], ("high-chalk", "high-ink"), strict=True)
+    )
+
+
+def test_the_folder_of_local_checkpoints_is_said_once():
+    """Absolute paths load from anywhere, and would fill the table."""
+    ranking = dataclasses.replace(RANKING, items=in_folder("/data/experts/"))
+
+    assert "checkpoints in /data/experts/\n" in str(ranking)
+    assert "\n   1  high-chalk  " in str(ranking)
+    assert "\n   1  /data/experts/high-chalk  " in str(ranking[:1])
+    assert ranking.explain().startswith("/data/experts/high-chalk is number 1")
+    assert "cannot be told apart from high-ink:" in ranking.explain()
+    assert "The next one, high-ink, is" in ranking.explain()
+    assert ranking.ranked[0] == "/data/experts/high-chalk"
+
+
+@pytest.mark.parametrize("folder", ["org/", "/", ""])
+def test_other_names_are_printed_whole(folder):
+    """On the Hub the organisation is part of the name."""
+    text = str(dataclasses.replace(RANKING, items=in_folder(folder)))
+
+    assert f"\n   2  {folder}high-ink  " in text
+    assert "checkpoints in" not in text
+
+
 def test_large_and_infinite_distances_fit_the_table():
     """Divergences are sums over thousands of filters."""
     items = [
-        dataclasses.replace(ITEMS[0], distance=value, standard_error=None) for value in (123456.7, math.inf)
+        dataclasses.replace(ITEMS[2], distance=value, standard_error=None) for value in (123456.7, math.inf)
     ]
 
     lines = str(dataclasses.replace(RANKING, items=tuple(items), distance="kl")).splitlines()
@@ -217,7 +274,7 @@ def test_large_and_infinite_distances_fit_the_table():
         (2, "standard error not known (it was not measured)"),
         (2, "The next one, org/model-4, is exactly as far."),
         (3, "It has the same distance as org/model-5; among these the prior decides."),
-        (-1, "It has no place by distance: it has no embedding in this space."),
+        (5, "It has no place by distance: it has no embedding in this space."),
     ],
 )
 def test_an_explanation_says_why_and_what_would_change_it(place, words):
@@ -241,8 +298,24 @@ def test_explanations_of_special_places():
     text = dataclasses.replace(RANKING, items=(several,)).explain(0)
     assert "the nearest of its 2 embeddings" in text
     assert "is 0.076 further; how sure that is, is not known" in text
-    with pytest.raises(IndexError):
-        RANKING.explain(6)
+
+
+def test_an_explanation_is_of_the_best_unless_another_is_named():
+    """Mostly the first one is asked about."""
+    assert RANKING.explain() == RANKING.explain(0)
+
+
+@pytest.mark.parametrize("i", [-1, 6, 1.0, True, "org/model-1"])
+def test_a_place_outside_is_named_with_the_valid_range(i):
+    """The command counts from 1, so that -1 or the length is rather a slip than a wish."""
+    with pytest.raises(SettingsError, match=r"counts from 0: .* from 0 \(the best\) to 5, not "):
+        RANKING.explain(i)
+
+
+def test_an_empty_ranking_has_nothing_to_explain():
+    """There is no valid range to name."""
+    with pytest.raises(SettingsError, match="nothing to explain: no candidate is in this ranking"):
+        RANKING[:0].explain()
 
 
 def test_plain_values_are_json_of_a_named_schema():
@@ -261,6 +334,7 @@ def test_plain_values_are_json_of_a_named_schema():
         "split": "train",
         "revision": "sha:1",
         "n_samples": 1034,
+        "n_measured": 1000,
         "n_classes": 3,
     }
     assert (values["space"], values["distance"], values["alpha"]) == (SPACE.id, "asymmetric", 0.15)

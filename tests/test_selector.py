@@ -52,6 +52,17 @@ def test_candidates_are_ordered_by_distance_and_measured_in_full(tmp_path, name)
     assert [item.rank for item in ranking] == [1, 2, 3, 4, 5]
 
 
+def test_a_ranking_knows_how_many_images_were_measured(tmp_path):
+    """The size of the data set says nothing of how sure the order is."""
+    catalog = make_catalog(tmp_path, [Candidate("org/a", embeddings=[at(0.5, seed=1)])])
+
+    ranking = ModelSelector(catalog).rank(at(0.0, n_samples=20))
+
+    assert ranking.n_measured == 20
+    assert ranking.task.n_samples == 1000
+    assert "20 of 1,000 images" in str(ranking)
+
+
 def test_asymmetric_is_the_default_and_tells_its_complexity_term(tmp_path):
     """`alpha d(source, t0)` is what the explanation shows."""
     catalog = make_catalog(tmp_path, [Candidate("org/a", embeddings=[at(0.5, seed=1)])])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 from t2v_hub.catalog import Candidate
 from t2v_hub.distance import DistanceName
 from t2v_hub.embedding import Json, Space, TaskInfo
-from t2v_hub.errors import MissingDependencyError
+from t2v_hub.errors import MissingDependencyError, SettingsError
 
 if TYPE_CHECKING:
     import pandas
@@ -100,6 +100,8 @@ class Ranking(Sequence[RankedCandidate]):
             after all others, by prior.
         n_tied_beyond: Candidates after the last that cannot be told apart from the last group.
         skipped: What could not be read, in words.
+        n_measured: Images of the task that were measured, of the ``task.n_samples`` in the data set;
+            None where it is not known.
     """
 
     items: tuple[RankedCandidate, ...]
@@ -112,6 +114,7 @@ class Ranking(Sequence[RankedCandidate]):
     n_without_embedding: int = 0
     n_tied_beyond: int = 0
     skipped: tuple[str, ...] = ()
+    n_measured: int | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -134,14 +137,24 @@ class Ranking(Sequence[RankedCandidate]):
         best = f", best={self.items[0].candidate.id!r}" if self.items else ""
         return f"Ranking(task={self.task.id!r}, n_candidates={len(self)}{best})"
 
-    def explain(self, i: int) -> str:
-        """Why candidate ``i`` stands where it stands, in words, and what would change that.
+    def explain(self, i: int = 0) -> str:
+        """Why ``ranking[i]`` stands where it stands, in words, and what would change that.
+
+        Args:
+            i: Counts from 0, as indices do: the best is 0. (``t2v rank --explain`` counts from 1.)
 
         Raises:
-            IndexError: There is no such candidate.
+            SettingsError: ``i`` is no whole number from 0 to ``len(ranking) - 1``.
         """
         from t2v_hub.selector.words import explanation
 
+        if not self.items:
+            raise SettingsError("There is nothing to explain: no candidate is in this ranking.")
+        if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < len(self):
+            raise SettingsError(
+                f"explain counts from 0: i must be a whole number from 0 (the best) to {len(self) - 1}, not "
+                f"{i!r}."
+            )
         return explanation(self, i)
 
     @property
@@ -183,6 +196,7 @@ class Ranking(Sequence[RankedCandidate]):
                 "split": self.task.split,
                 "revision": self.task.revision,
                 "n_samples": self.task.n_samples,
+                "n_measured": self.n_measured,
                 "n_classes": self.task.n_classes,
             },
             "space": self.space.id,

@@ -99,6 +99,7 @@ class ModelSelector:
             n_without_embedding=len(found.without),
             n_tied_beyond=order.n_tied_beyond,
             skipped=order.skipped,
+            n_measured=target.measurement.n_samples,
         )
 
     def _embedding(self, task: object) -> TaskEmbedding:

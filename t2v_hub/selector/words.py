@@ -1,8 +1,11 @@
 """A ranking in words: its table, and why a candidate stands where it stands."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2v_hub.selector.comparison import Z95
@@ -24,19 +27,33 @@ def table(ranking: "Ranking") -> str:
         return "\n".join(lines)
     digits = _digits(shown)
     sizes = Counter(item.tie_group for item in ranking.items)
-    rows = [_COLUMNS, *(_row(item, digits, sizes) for item in shown)]
+    folder = _folder(ranking)
+    rows = [_COLUMNS, *(_row(item, digits, sizes, folder) for item in shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     lines += ["", *(_aligned(row, widths) for row in rows)]
     if len(ranking) > len(shown):
         lines.append(f"… and {len(ranking) - len(shown):,} more; slice the ranking to print others.")
     elif ranking.n_tied_beyond:
         lines.append(f"{ranking.n_tied_beyond:,} more cannot be told apart from the last group (≈).")
+    lines += _legend(ranking, shown)
     if ranking.skipped:
         lines += ["", f"Embeddings that could not be read and were left out ({len(ranking.skipped):,}):"]
         lines += [f"  {reason}" for reason in ranking.skipped[:_MAX_NAMES]]
         if len(ranking.skipped) > _MAX_NAMES:
             lines.append(f"  … and {len(ranking.skipped) - _MAX_NAMES:,} more (Ranking.skipped)")
     return "\n".join(lines)
+
+
+def first_of_ties(item: "RankedCandidate") -> int:
+    """Rank of the first in the item's tie group, which the others are compared with."""
+    id = item.candidate.id
+    return item.rank - (item.tied.index(id) if id in item.tied else 0)
+
+
+def common_folder(ids: Iterable[str]) -> str:
+    """What all ids begin with, as far as their last common slash; what follows tells them apart."""
+    steps = zip(*(re.findall(r"[^/\\]*[/\\]", id) for id in ids), strict=False)
+    return "".join(step[0] for step in takewhile(lambda step: len(set(step)) == 1, steps))
 
 
 def explanation(ranking: "Ranking", i: int) -> str:
@@ -62,13 +79,16 @@ def explanation(ranking: "Ranking", i: int) -> str:
 def _header(ranking: "Ranking") -> list[str]:
     task, space = ranking.task, ranking.space
     facts = [*(name for name in (task.config, task.split) if name)]
-    facts += [f"{task.n_samples:,} images", f"{task.n_classes:,} classes"]
+    measured = "" if ranking.n_measured in (None, task.n_samples) else f"{ranking.n_measured:,} of "
+    facts += [f"{measured}{task.n_samples:,} images", f"{task.n_classes:,} classes"]
     alpha = f" (alpha {ranking.alpha:g})" if ranking.distance == "asymmetric" else ""
     counts = [f"{ranking.n_considered:,} in the catalog"]
     if ranking.n_filtered:
         counts.append(f"{ranking.n_filtered:,} left out by where")
     if ranking.n_without_embedding:
         counts.append(f"{ranking.n_without_embedding:,} without an embedding in this space (last, by prior)")
+    if folder := _folder(ranking):
+        counts.append(f"checkpoints in {folder}")
     lines = [
         f"Task        {task.id} ({', '.join(facts)})",
         f"Probe       {space.probe}, space {space.id}",
@@ -100,7 +120,29 @@ def _leaders_in_words(ranking: "Ranking") -> list[str]:
     return []
 
 
-def _row(item: "RankedCandidate", digits: int, sizes: Counter[int]) -> tuple[str, ...]:
+def _legend(ranking: "Ranking", shown: Sequence["RankedCandidate"]) -> list[str]:
+    """What in the table needs a word: the marks of ties, and distances below 0."""
+    lines = []
+    distant = [item for item in shown if item.distance is not None]
+    tied = next((item for item in distant if len(item.tied) > 1), None)
+    if tied is not None:
+        lines.append(
+            f"≈{tied.tie_group}: cannot be told apart from number {first_of_ties(tied)}, the group's first; "
+            f"neighbours in different groups may be tied too."
+        )
+    if ranking.distance == "asymmetric" and any((item.distance or 0.0) < 0 for item in distant):
+        lines.append("Below 0 is no error: asymmetric takes off alpha times the source task's complexity.")
+    return lines
+
+
+def _folder(ranking: "Ranking") -> str:
+    """The folder of all checkpoints, where they lie in one on this machine; names leave it out."""
+    folder = common_folder(ranking.ranked) if len(ranking) > 1 else ""
+    path = Path(folder)
+    return folder if path.is_absolute() and path != path.parent else ""
+
+
+def _row(item: "RankedCandidate", digits: int, sizes: Counter[int], folder: str) -> tuple[str, ...]:
     distance = "–"
     if item.distance is not None:
         error = "" if item.standard_error is None else f" ± {_number(item.standard_error, digits)}"
@@ -108,7 +150,7 @@ def _row(item: "RankedCandidate", digits: int, sizes: Counter[int]) -> tuple[str
     tied = len(item.tied) > 1 or sizes[item.tie_group] > 1
     return (
         str(item.rank),
-        item.candidate.id,
+        item.candidate.id.removeprefix(folder),
         distance,
         f"≈{item.tie_group}" if tied else "",
         item.source_task or "–",
@@ -150,18 +192,19 @@ def _distance_in_words(ranking: "Ranking", item: "RankedCandidate") -> list[str]
 def _ties_in_words(ranking: "Ranking", item: "RankedCandidate") -> list[str]:
     distances = {other.candidate.id: other.distance for other in ranking.items}
     others = [id for id in item.tied if id != item.candidate.id]
+    folder = _folder(ranking)
     same = [id for id in others if distances.get(id) == item.distance]
     near = [id for id in others if id not in set(same)]
     lines = []
     if same:
         lines.append(
-            f"It has the same distance as {_names(same)}; among these the prior decides. No image of the "
-            f"task can part them."
+            f"It has the same distance as {_names(same, folder)}; among these the prior decides. No image of "
+            f"the task can part them."
         )
     if near:
         lines.append(
-            f"It cannot be told apart from {_names(near)}: within the group, distances differ from the first "
-            f"one's by less than {Z95} standard errors. More images (max_samples) would shrink the error."
+            f"It cannot be told apart from {_names(near, folder)}: within the group, distances differ from the "
+            f"first one's by less than {Z95} standard errors. More images (max_samples) would shrink the error."
         )
     return lines
 
@@ -170,7 +213,9 @@ def _next_in_words(ranking: "Ranking", item: "RankedCandidate") -> list[str]:
     if item.gap is None:
         return []
     name = next((other.candidate.id for other in ranking.items if other.rank == item.rank + 1), None)
-    following = f"The next one, {name}," if name else "The next one (not shown)"
+    following = (
+        f"The next one, {name.removeprefix(_folder(ranking))}," if name else "The next one (not shown)"
+    )
     if item.gap == 0:
         return [] if item.gap_error == 0 else [f"{following} is exactly as far."]
     if item.gap_error is None:
@@ -193,8 +238,8 @@ def _prior_in_words(item: "RankedCandidate") -> str:
     return f"Prior: {', '.join(facts)}; it decides only between equal distances and where there is none."
 
 
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MAX_NAMES])
+def _names(names: Sequence[str], folder: str) -> str:
+    shown = ", ".join(name.removeprefix(folder) for name in names[:_MAX_NAMES])
     return shown if len(names) <= _MAX_NAMES else f"{shown} and {len(names) - _MAX_NAMES:,} more"
 
 
