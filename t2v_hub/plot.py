@@ -14,6 +14,7 @@ from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.errors import SettingsError
 from t2v_hub.selector import Ranking
 from t2v_hub.selector.comparison import Z95
+from t2v_hub.selector.words import common_folder, first_of_ties
 from t2v_hub.storage import write_atomically
 
 _MAX_NUMBERS = 16  # tasks up to which each cell shows its distance
@@ -38,7 +39,7 @@ def plot_distances(
         path: Where to save the picture: ``.png``, ``.pdf`` or ``.svg``.
         names: Of the tasks; by default the ids of the embeddings' tasks.
         name: Which distance: to work out for embeddings (``symmetric`` by default), or to write
-            above a matrix.
+            above a matrix and beside its colours.
 
     Raises:
         EmbeddingMismatchError: Not all embeddings are of one space.
@@ -67,10 +68,9 @@ def plot_distances(
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
     apart = ~np.eye(n, dtype=bool)
-    # The diagonal says nothing and would take the lower end of the colours.
-    limits = (float(matrix[apart].min()), float(matrix[apart].max())) if n > 1 else (0.0, 1.0)
-    if limits[0] == limits[1]:
-        limits = (min(0.0, limits[0]), max(limits[1], 1e-9))
+    # From 0, so that a colour means a size; the diagonal says nothing, and an asymmetric one is below 0.
+    drawn = matrix[apart] if n > 1 else np.ones(1)
+    limits = (min(0.0, float(drawn.min())), max(1e-9, float(drawn.max())))
     colours = colormaps["viridis_r"].with_extremes(bad="#eeeeee")
     image = axes.imshow(np.where(apart, matrix, np.nan), cmap=colours, vmin=limits[0], vmax=limits[1])
     font = float(np.clip(cell * 60, 4, 9))
@@ -84,10 +84,12 @@ def plot_distances(
     if not np.allclose(matrix, matrix.T):
         axes.set_xlabel("to (target)", fontsize=9)
         axes.set_ylabel("from (source)", fontsize=9)
-    axes.set_title(f"{name or ''} distance".strip().capitalize(), fontsize=10, loc="left")
+    heading = f"{name or ''} distance".strip()
+    axes.set_title(heading.capitalize(), fontsize=10, loc="left")
     bar = figure.colorbar(image, cax=axes.inset_axes((1 + 0.15 / side, 0, 0.15 / side, 1)))
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, length=2)
+    bar.set_label(heading, fontsize=9)
     if n <= _MAX_NUMBERS:
         _write_numbers(axes, matrix, limits)
     _save(figure, path)
@@ -97,7 +99,8 @@ def plot_distances(
 def plot_ranking(ranking: Ranking, path: Path | str | None = None) -> Figure:
     """Distances of a ranking's candidates with 95 % intervals; each tie group has its colour.
 
-    Candidates without a distance are left out, and so are those after the first 40.
+    Where all names begin with one folder or organisation, the title says it once. Candidates without a
+    distance are left out, and so are those after the first 40.
 
     Args:
         ranking: The ranking.
@@ -116,13 +119,14 @@ def plot_ranking(ranking: Ranking, path: Path | str | None = None) -> Figure:
         )
     left_out = len(ranking) - len(items[:_MAX_BARS])
     items = items[:_MAX_BARS]
-    labels = [f"{item.rank}  {_short(item.candidate.id)}" for item in items]
+    folder = common_folder(item.candidate.id for item in items)
+    labels = [f"{item.rank}  {_short(item.candidate.id.removeprefix(folder))}" for item in items]
     palette = colormaps["Dark2"].colors  # type: ignore[attr-defined]  # a listed colour map
     tied = sorted({item.tie_group for item in items if len(item.tied) > 1})
     colour_of = {group: palette[number % len(palette)] for number, group in enumerate(tied)}
 
     width = 4.6 + 0.075 * max(map(len, labels))
-    figure = Figure(figsize=(width, 0.28 * len(items) + 1.5), layout="constrained")
+    figure = Figure(figsize=(width, 0.28 * len(items) + 0.18 * min(8, len(tied)) + 1.5), layout="constrained")
     axes = figure.add_subplot()
     drawn: set[int] = set()
     for place, item in enumerate(items):
@@ -131,7 +135,7 @@ def plot_ranking(ranking: Ranking, path: Path | str | None = None) -> Figure:
         label = None
         if item.tie_group in colour_of and item.tie_group not in drawn:
             drawn.add(item.tie_group)
-            label = f"≈{item.tie_group}: {len(item.tied)} tied"
+            label = f"≈{item.tie_group}: cannot be told apart from number {first_of_ties(item)}"
         axes.errorbar(
             item.distance,
             place,
@@ -152,9 +156,11 @@ def plot_ranking(ranking: Ranking, path: Path | str | None = None) -> Figure:
     axes.tick_params(axis="y", length=0)
     more = f"; {left_out} more not shown" if left_out else ""
     axes.set_xlabel(f"{ranking.distance} distance, with 95 % interval{more}", fontsize=9)
-    axes.set_title(f"Candidates for {_short(ranking.task.id)}; nearest on top", fontsize=10, loc="left")
+    title = f"Candidates for {_short(ranking.task.id)}; nearest on top"
+    cut = f"\nnames without {_short(folder)}" if folder else ""
+    axes.set_title(title + cut, fontsize=10, loc="left")
     if 0 < len(drawn) <= 8:
-        figure.legend(loc="outside lower right", ncols=min(4, len(drawn)), fontsize=8, frameon=False)
+        figure.legend(loc="outside lower left", fontsize=8, frameon=False)
     _save(figure, path)
     return figure
 

@@ -104,7 +104,7 @@ def test_a_ranking_is_drawn_best_on_top_with_intervals_and_groups(ranking):
     axes = plot_ranking(ranking).axes[0]
     bars = axes.containers
 
-    assert tick_labels(axes.yaxis)[0] == f"1  {ranking[0].candidate.id}"
+    assert tick_labels(axes.yaxis)[0] == f"1  {ranking[0].candidate.id.removeprefix('org/')}"
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
     assert len(bars) == 8
     assert [bar.lines[0].get_xdata()[0] for bar in bars] == [item.distance for item in ranking][:8]
@@ -115,6 +115,63 @@ def test_a_ranking_is_drawn_best_on_top_with_intervals_and_groups(ranking):
     assert len(set(groups)) > 1
     assert all((colours[i] == colours[0]) == (groups[i] == groups[0]) for i in range(8))
     assert "1 more not shown" in axes.get_xlabel()
+
+
+def with_ids(ranking, *ids):
+    """The first candidates under other ids."""
+    return dataclasses.replace(
+        ranking,
+        items=tuple(
+            dataclasses.replace(item, candidate=dataclasses.replace(item.candidate, id=id))
+            for item, id in zip(ranking.items, ids, strict=False)
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "cut"),
+    [
+        (("/data/experts/low-ink", "/data/experts/low-chalk"), ["low-ink", "low-chalk"], "/data/experts/"),
+        (("org/a", "org/b/c"), ["a", "b/c"], "org/"),
+        (("org/a", "other/a"), ["org/a", "other/a"], None),
+        (("low-ink", "low-chalk"), ["low-ink", "low-chalk"], None),
+    ],
+)
+def test_names_show_what_differs_and_the_title_what_was_cut(ranking, ids, labels, cut):
+    """Paths of one folder are alike but for their ends; names are cut at a slash and nowhere else."""
+    axes = plot_ranking(with_ids(ranking, *ids)).axes[0]
+
+    assert tick_labels(axes.yaxis) == [f"{place}  {label}" for place, label in enumerate(labels, start=1)]
+    assert axes.get_title(loc="left").partition("\nnames without ")[2] == (cut or "")
+
+
+def test_the_legend_says_in_words_what_a_tie_is(ranking):
+    """A group is told by its first, which is what its members were compared with."""
+    first = {item.tie_group: item.rank for item in reversed(ranking) if len(item.tied) > 1}
+
+    [legend] = plot_ranking(ranking).legends
+
+    assert sorted(text.get_text() for text in legend.get_texts()) == [
+        f"≈{group}: cannot be told apart from number {rank}" for group, rank in sorted(first.items())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "name", "limits", "label"),
+    [
+        ([[0, 0.3], [0.5, 0]], "symmetric", (0, 0.5), "symmetric distance"),
+        ([[-0.2, 0.3], [-0.1, -0.2]], "asymmetric", (-0.1, 0.3), "asymmetric distance"),
+        ([[0, 0], [0, 0]], None, (0, 1e-9), "distance"),
+        ([[0.0]], None, (0, 1), "distance"),
+    ],
+)
+def test_colours_start_at_zero_and_say_which_distance(matrix, name, limits, label):
+    """A scale from the smallest value on makes near tasks look equal, and far ones opposite."""
+    axes = plot_distances(np.array(matrix, float), name=name).axes[0]
+    [bar] = axes.child_axes
+
+    assert axes.images[0].get_clim() == pytest.approx(limits)
+    assert bar.get_ylabel() == label
 
 
 def test_a_long_ranking_is_cut(ranking):

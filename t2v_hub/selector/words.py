@@ -203,8 +203,9 @@ def _ties_in_words(ranking: "Ranking", item: "RankedCandidate") -> list[str]:
         )
     if near:
         lines.append(
-            f"It cannot be told apart from {_names(near, folder)}: within the group, distances differ from the "
-            f"first one's by less than {Z95} standard errors. More images (max_samples) would shrink the error."
+            f"It cannot be told apart from {_names(near, folder)}: within the group, distances differ from "
+            f"the first one's by less than {Z95} standard errors. More images (max_samples) would shrink the "
+            f"error."
         )
     return lines
 
