@@ -20,7 +20,6 @@ from t2v_hub.head import Head, HeadRecipe
 from t2v_hub.probe import ProbeNetwork
 from t2v_hub.processes import Processes
 from t2v_hub.replication import (
-    N_REPLICATES,
     TO_JACKKNIFE,
     changes_of_heads,
     relative_error,
@@ -43,7 +42,8 @@ class Estimate:
     Attributes:
         fisher: ``(n_filters,)`` float64.
         n_samples: Images whose gradients were squared.
-        deviations: ``(n_replicates, n_filters)``, relative; see `TaskEmbedding`.
+        deviations: ``(n_replicates, n_filters)``, relative; see `TaskEmbedding`. No rows where no
+            standard error was wanted.
         mean_confidence: Mean of the head's largest probability.
         pass_size: Images per forward and backward pass at the end.
     """
@@ -71,6 +71,7 @@ class TaskFisher:
         seed: What all randomness hangs on.
         batch_size: Images per pass on an accelerator.
         tolerance: Relative standard error of the embedding that is small enough; None for all images.
+        standard_error: Whether to measure replicates.
         progress: Whether to show bars.
         name: What the bars call the task.
     """
@@ -86,6 +87,7 @@ class TaskFisher:
         seed: int,
         batch_size: int,
         tolerance: float | None,
+        standard_error: bool,
         progress: bool,
         name: str,
     ) -> None:
@@ -108,7 +110,8 @@ class TaskFisher:
         classes = (
             np.zeros(len(sample.labels), np.int64) if self.multi_label else sample.labels.astype(np.int64)
         )
-        self._factors = replicate_factors(classes)
+        self._factors = replicate_factors(classes)[: None if standard_error else 0]
+        self._n_replicates = len(self._factors)
         self._shown = self._shown_passes()
 
     def run(self, store: BlockStore) -> Estimate:
@@ -123,13 +126,13 @@ class TaskFisher:
         squares = SquaredGradients(self.probe.module, self.probe.features, self.probe.layers)
         n_blocks = self.layout.n_blocks
         step = n_blocks if self.tolerance is None else ROUND
-        total, shown = np.zeros((1 + N_REPLICATES, self._n_filters)), []
+        total, shown = np.zeros((1 + self._n_replicates, self._n_filters)), []
         with self._bar("Fisher", self.layout.n_samples) as bar:
             for start in range(0, n_blocks, step):
                 indices = range(start, min(start + step, n_blocks))
                 for sums in self._measured(indices, store, squares, bar):
-                    total += sums[: 1 + N_REPLICATES]
-                    shown.append(sums[1 + N_REPLICATES :])
+                    total += sums[: 1 + self._n_replicates]
+                    shown.append(sums[1 + self._n_replicates :])
                 n_samples = self.layout.block(indices[-1]).stop
                 fisher, deviations = self._relative(total, np.concatenate(shown), n_samples)
                 if self.tolerance is not None:
@@ -170,7 +173,9 @@ class TaskFisher:
         """The Fisher of the first images, and its relative deviations in the replicates."""
         weights, factors = self.sample.weights[:n_samples], self._factors[:, :n_samples]
         fisher = total[0] / weights.sum()
-        changes = shown.reshape(-1, 1 + N_REPLICATES, self._n_filters)
+        if not self._n_replicates:
+            return fisher, np.zeros((0, self._n_filters))
+        changes = shown.reshape(-1, 1 + self._n_replicates, self._n_filters)
         own_head = changes_of_heads(changes, fisher, [layer.n_filters for layer in self.probe.layers])
         moved = total[1:] / (factors @ weights)[:, None] * (1 + own_head)
         deviations = np.divide(moved, fisher, out=np.ones_like(moved), where=fisher > 0) - 1
@@ -186,11 +191,11 @@ class TaskFisher:
             self._labels = draw_labels(
                 self._probabilities, self.n_labels, seed=self.seed, multi_label=self.multi_label
             )
-        with self._bar("heads", N_REPLICATES) as bar:
+        with self._bar("heads", self._n_replicates) as bar:
 
             def own() -> dict[int, Head]:
                 fitted = {}
-                for replicate in self._own(range(N_REPLICATES)):
+                for replicate in self._own(range(self._n_replicates)):
                     fitted[replicate] = self._fit(self._factors[replicate])
                     bar.update(self.processes.count)
                 return fitted
@@ -198,7 +203,7 @@ class TaskFisher:
             heads: dict[int, Head] = {}
             for fitted in self.processes.share(own):
                 heads |= fitted
-        self._heads = [heads[replicate] for replicate in range(N_REPLICATES)]
+        self._heads = [heads[replicate] for replicate in range(self._n_replicates)]
 
     def _fit(self, weights: Array) -> Head:
         return self.recipe.fit(
@@ -244,6 +249,8 @@ class TaskFisher:
 
     def _shown_passes(self) -> list[range]:
         """Evenly spread passes of full size in the first round; all of a task that has only few."""
+        if not self._n_replicates:
+            return []
         passes = [
             range(start, min(start + self._pass_size, block.stop))
             for block in map(self.layout.block, range(min(ROUND, self.layout.n_blocks)))
@@ -259,7 +266,7 @@ class TaskFisher:
 
     def _shape(self, index: int) -> tuple[int, int]:
         n_shown = len(self._shown_in(self.layout.block(index)))
-        return (1 + n_shown) * (1 + N_REPLICATES), self._n_filters
+        return (1 + n_shown) * (1 + self._n_replicates), self._n_filters
 
     def _block(self, samples: range, squares: SquaredGradients) -> Array:
         """Sums over one block; passes never reach over its end.
@@ -268,7 +275,7 @@ class TaskFisher:
         the same under each replicate's head.
         """
         shown = self._shown_in(samples)
-        sums = np.zeros((1 + len(shown), 1 + N_REPLICATES, self._n_filters))
+        sums = np.zeros((1 + len(shown), 1 + self._n_replicates, self._n_filters))
         start = samples.start
         while start < samples.stop:
             places = range(start, min(start + self._pass_size, samples.stop))

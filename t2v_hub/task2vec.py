@@ -58,6 +58,8 @@ class Task2Vec:
         tolerance: Relative standard error of the embedding (`TaskEmbedding.standard_error`) that is small
             enough, such as 0.1: measuring ends after the first 256, 512, … images that reach it. None
             measures all ``max_samples``. The head is fitted on all of them in either case.
+        standard_error: Whether to measure the standard error, too. It costs 16 fits of the head instead of
+            one and the backward passes of some 45 · 8 images, which is much for a task of few.
         head: How the linear head is fitted.
         sampling: ``natural`` draws from the data's own distribution, ``balanced`` every class alike.
         filters: Which layers count; see `ProbeNetwork.load`.
@@ -85,6 +87,7 @@ class Task2Vec:
         seed: int = 0,
         n_labels: int = 1,
         tolerance: float | None = None,
+        standard_error: bool = True,
         head: HeadRecipe | None = None,
         sampling: Literal["natural", "balanced"] = "natural",
         filters: Filters = None,
@@ -119,6 +122,8 @@ class Task2Vec:
             isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 < tolerance < 1
         ):
             raise SettingsError(f"tolerance must lie between 0 and 1, or be None, not {tolerance!r}.")
+        if tolerance is not None and not standard_error:
+            raise SettingsError("tolerance needs the standard error; leave standard_error=True.")
         if head is not None and not isinstance(head, HeadRecipe):
             raise SettingsError(f"head must be a HeadRecipe, such as HeadRecipe(kind='l2'), not {head!r}.")
         if device is not None:
@@ -136,6 +141,7 @@ class Task2Vec:
         self.seed = seed
         self.n_labels = n_labels if estimator == "monte_carlo" else 1
         self.tolerance = None if tolerance is None else float(tolerance)
+        self.standard_error = standard_error
         self.head = head or HeadRecipe()
         self.sampling: Literal["natural", "balanced"] = sampling
         self.beta = beta
@@ -221,7 +227,8 @@ class Task2Vec:
         task = data_room.load(data, **options)
         sample = task.sample(self.max_samples, seed=self.seed, how=self.sampling)
         decoded = sample.decode(self.probe.preprocessing.prepare, progress=self.progress)
-        _warn_of_few(task.info, decoded)
+        if self.standard_error:
+            _warn_of_few(task.info, decoded)
         return self._embed(task.info, decoded)
 
     def embed_many(self, tasks: Mapping[str, object], **data_options: Any) -> "EmbeddedTasks":
@@ -261,6 +268,7 @@ class Task2Vec:
                 seed=self.seed,
                 batch_size=self.batch_size,
                 tolerance=self.tolerance,
+                standard_error=self.standard_error,
                 progress=self.progress,
                 name=info.id,
             ).run(blocks)
@@ -283,7 +291,9 @@ class Task2Vec:
                 mean_confidence=estimate.mean_confidence,
                 versions=dict(_versions()),
             ),
-            deviations=np.clip(estimate.deviations, -6e4, 6e4).astype(np.float16),
+            deviations=np.clip(estimate.deviations, -6e4, 6e4).astype(np.float16)
+            if self.standard_error
+            else None,
         )
         embedding = with_standard_errors(embedding)
         if finished is not None:
@@ -316,6 +326,7 @@ class Task2Vec:
             "n_labels": self.n_labels,
             "seed": self.seed,
             "tolerance": self.tolerance,
+            "standard_error": self.standard_error,
             "dtype": self.dtype,
             "device": probe.device.type,
             "batch_size": None if probe.device.type == "cpu" else self.batch_size,

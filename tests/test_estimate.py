@@ -348,14 +348,11 @@ def raising(error: BaseException) -> Callable[..., Any]:
 # Its own error
 
 
-def test_the_stated_error_is_the_spread_of_full_reruns(monkeypatch):
+def test_the_stated_error_is_the_spread_of_full_reruns():
     """New images, heads and labels each time. Thirty reruns know the spread to 13 %."""
     stated = [embed(tiny_task(50, seed=seed), seed=seed).standard_error for seed in range(3)]
-    monkeypatch.setattr(estimate, "_SHOWN", 1)  # only the vector is looked at from here on
-    monkeypatch.setattr(estimate.TaskFisher, "_fit_heads", with_one_head)
-    vectors = np.stack([embed(tiny_task(50, seed=s), seed=s).fisher for s in range(100, 130)]).astype(
-        np.float64
-    )
+    runs = [embed(tiny_task(50, seed=s), seed=s, standard_error=False).fisher for s in range(100, 130)]
+    vectors = np.stack(runs).astype(np.float64)
 
     mean = vectors.mean(axis=0)
     spread = math.sqrt(vectors.var(axis=0, ddof=1).sum() / np.square(mean).sum())
@@ -363,15 +360,13 @@ def test_the_stated_error_is_the_spread_of_full_reruns(monkeypatch):
     assert 0.6 < np.mean(stated) / spread < 1.7
 
 
-def with_one_head(self: estimate.TaskFisher) -> None:
-    """As `_fit_heads`, with the same head in all replicates."""
-    from t2v_hub.fisher.estimators import draw_labels
+def test_the_vector_does_not_hang_on_whether_its_error_is_wanted(task, recwarn):
+    without = embed(task, standard_error=False, max_samples=4)
 
-    self._features = self._read_features()
-    self._head = self._fit(np.ones(self.layout.n_samples))
-    self._probabilities = self._head.probabilities(self._features)
-    self._labels = draw_labels(self._probabilities, 1, seed=self.seed, multi_label=self.multi_label)
-    self._heads = [self._head] * len(self._factors)
+    assert without.deviations is None
+    assert math.isnan(without.standard_error)
+    np.testing.assert_array_equal(without.fisher, embed(task, max_samples=4, standard_error=True).fisher)
+    assert [type(w.message) for w in recwarn.list] == [FewImagesWarning]  # of the second
 
 
 def test_classes_of_one_image_are_warned_of(task):
@@ -523,6 +518,7 @@ def test_other_failures_are_not_taken_for_a_lack_of_memory(task, monkeypatch):
         ({"n_labels": 2.0}, "n_labels must be a whole number >= 1, not 2.0"),
         ({"batch_size": True}, "batch_size must be a whole number >= 1, not True"),
         ({"beta": float("nan")}, "beta must be a finite number > 0, not nan"),
+        ({"tolerance": 0.1, "standard_error": False}, "tolerance needs the standard error"),
         ({"tolerance": 1.5}, "tolerance must lie between 0 and 1, or be None, not 1.5"),
         ({"beta": "small"}, "beta must be a finite number > 0, not 'small'"),
         ({"head": "l2"}, "head must be a HeadRecipe, such as .*, not 'l2'"),
@@ -558,7 +554,7 @@ def test_a_finished_embedding_is_not_measured_again(task, tmp_path, monkeypatch)
         {"seed": 1}, {"n_labels": 2}, {"estimator": "exact"}, {"estimator": "empirical"}, {"max_samples": 30},
         {"head": HeadRecipe(kind="l2", strength=0.1)}, {"dtype": "float64"}, {"filters": ["conv*"]},
         {"sampling": "balanced"}, {"beta": 1e-3}, {"image_size": 12}, {"normalisation": True},
-        {"tolerance": 0.01},
+        {"tolerance": 0.01}, {"standard_error": False},
     ],
     ids=str,
 )  # fmt: skip
