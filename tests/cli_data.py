@@ -26,7 +26,7 @@ def t2v_json(*arguments: object) -> dict[str, Any]:
 
 
 def save_probe(folder: Path, seed: int = 0) -> Path:
-    """A folder with a transformers ResNet of 12,631 numbers, as `save_pretrained` leaves it."""
+    """A folder with a transformers ResNet of 12,331 parameters, as `save_pretrained` leaves it."""
     import torch
     from transformers import ResNetConfig, ResNetForImageClassification
 

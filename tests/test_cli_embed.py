@@ -16,6 +16,7 @@ from cli_data import save_images, save_probe, t2v, t2v_json
 
 from t2v_hub.catalog import Catalog
 from t2v_hub.embedding import TaskEmbedding
+from t2v_hub.probe import load_checkpoint
 
 SIZE = ("--image-size", 32)
 
@@ -50,7 +51,7 @@ def embedded(tmp_path, pets, probe):
 
 def test_embed_writes_a_file_and_says_what_was_measured(tmp_path, pets, probe):
     """The file is the result, the words are its receipt."""
-    path = tmp_path / "out" / "pets.safetensors"
+    path = tmp_path / "pets.safetensors"
 
     result = t2v("embed", pets, "-o", path, "--probe", probe, *SIZE, "--max-samples", 18, "--seed", 3)
 
@@ -58,7 +59,15 @@ def test_embed_writes_a_file_and_says_what_was_measured(tmp_path, pets, probe):
     assert result.exit_code == 0
     assert (embedding.task.id, embedding.task.n_samples, embedding.measurement.n_samples) == ("pets", 24, 18)
     assert embedding.measurement.seed == 3
-    for part in ("pets (train)", "18 of 24 measured", embedding.space.id, str(path), f"{embedding.norm:.4g}"):
+    columns = "images from image, labels from label"
+    for part in (
+        "pets (train)",
+        columns,
+        "18 of 24 measured",
+        embedding.space.id,
+        str(path),
+        f"{embedding.norm:.4g}",
+    ):
         assert part in result.stdout
     assert "loading the probe" in result.stderr
 
@@ -75,6 +84,7 @@ def test_embed_as_json(tmp_path, pets, probe):
     assert (found["task"], found["file"], found["digest"]) == ("my pets", str(path), embedding.digest)
     assert (found["n_measured"], found["n_classes"], found["n_filters"]) == (24, 3, embedding.space.n_filters)
     assert found["norm"] == embedding.norm
+    assert (found["split"], found["image_column"], found["label_column"]) == ("train", "image", "label")
     assert found["seconds"] > 0
 
 
@@ -176,18 +186,23 @@ def test_a_probe_that_is_none(tmp_path, pets):
     result = t2v("embed", pets, "--probe", tmp_path / "gone")
 
     assert result.exit_code == 1
-    assert "error: There is no network at" in result.stderr
+    assert f"error: No such file or folder: {str(tmp_path / 'gone')!r}" in result.stderr
 
 
 def test_a_local_checkpoint_is_described_by_its_own_files(tmp_path, probe, embedded):
-    """Nobody should count parameters by hand, and no weights need to be loaded for it."""
+    """Nobody should count parameters by hand, and no weights need to be loaded for it.
+
+    Means and variances of batch normalisation stand beside them in the file and are none.
+    """
     at = ("--catalog", tmp_path / "catalog")
 
     values = t2v_json("catalog", "add", probe, *at, "--embedding", embedded)["candidate"]
     wrong = t2v("catalog", "add", probe, *at, "--library", "timm")
 
+    network = load_checkpoint(probe)
+    assert values["parameters"] == sum(parameter.numel() for parameter in network.parameters())
     assert values["id"] == str(probe)
-    assert (values["library"], values["parameters"], values["source"]) == ("transformers", 12_631, "pets")
+    assert (values["library"], values["parameters"], values["source"]) == ("transformers", 12_331, "pets")
     assert "is a transformers checkpoint, not one of timm" in wrong.stderr
 
 
@@ -310,7 +325,8 @@ def test_a_killed_and_interrupted_command_goes_on_to_the_same_bits(tmp_path, pro
     interrupted = start(folder, data, probe)
     errors = disturb(interrupted, folder, signal.SIGINT, after=kept + 1)
     assert interrupted.returncode == 130
-    assert "interrupted: what was finished is kept; run the same command again" in errors
+    kept_in = folder / "home" / "embeddings"
+    assert f"interrupted: blocks of images that were finished are kept in {kept_in}, and" in errors
     assert "Traceback" not in errors
     assert kept < len(blocks(folder)) < 6
 

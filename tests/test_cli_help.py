@@ -138,6 +138,8 @@ print([name for name in heavy if name in sys.modules])
         (["embed", "a", "a"], "is given twice"),
         (["embed", "a", "--max-samples", "1"], "Invalid value"),
         (["embed", "a", "--estimator", "guess"], "Invalid value"),
+        (["embed", "a", "--tolerance", "1.5"], "must lie between 0 and 1"),
+        (["embed", "a", "--head-strength", "-1"], "--head-strength must be a finite number > 0"),
         (["rank", "a", "--top-k", "0"], "Invalid value"),
         (["rank", "a", "--png", "a.bmp"], "must end in .png"),
         (["compare", "a.safetensors"], "at least two"),

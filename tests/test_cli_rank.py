@@ -88,7 +88,9 @@ def test_rank_explains_a_place_and_draws(task, catalog, tmp_path):
     ("arguments", "type_", "message"),
     [
         (["--explain", "4"], "SettingsError", "there are 3 ranked candidates to explain; give 1 to 3"),
-        (["--where", "colour=red"], "SettingsError", "a candidate has no field 'colour'"),
+        (["--where", "colour=red"], "SettingsError", "error: --where: a candidate has no field 'colour'"),
+        (["--where", "size<=3M"], "SettingsError", "a candidate has no field 'size'"),
+        (["--where", "licence=gpl", "--explain", "1"], "SettingsError", "no candidate is left to explain"),
         (["--split", "test"], "SettingsError", "an embedding already; --split cannot change"),
         (["--data-revision", "a"], "SettingsError", "an embedding already; --data-revision cannot"),
         (["--max-samples", "9", "--no-cache"], "SettingsError", "already; --max-samples, --no-cache cannot"),
@@ -100,14 +102,15 @@ def test_an_error_is_named_on_stderr_and_in_the_json(task, catalog, arguments, t
     result = t2v("rank", task, "--catalog", catalog.path, *arguments)
     as_json = t2v("rank", task, "--catalog", catalog.path, *arguments, "--json")
 
-    assert result.exit_code == as_json.exit_code == 1
+    assert result.exit_code == as_json.exit_code == (2 if type_ == "SettingsError" else 1)
     assert result.stdout == ""
-    assert result.stderr.startswith("error: ")
+    assert "error: " in result.stderr
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     error = json.loads(as_json.stdout)["error"]
     assert error["type"] == type_
-    assert f"error: {error['message']}\n" == as_json.stderr == result.stderr
+    assert as_json.stderr == result.stderr
+    assert result.stderr.endswith(f"error: {error['message']}\n")
 
 
 def test_a_damaged_task_is_an_error(tmp_path, catalog):
@@ -254,9 +257,67 @@ def test_the_catalog_in_words(tmp_path, task, catalog):
     assert listed.startswith(f"4 candidates in {catalog.path}\nspace ")
     assert "org/leaves   transformers" in listed
     assert "86,000,000" in listed
+    assert "upstream accuracy" in listed
+    assert shown.startswith(f"org/birds in {catalog.path}\n")
+    assert "upstream accuracy" in shown
     assert "trained on" in shown
     assert "11,000,000" in shown
     assert removed == f"Removed org/new from {catalog.path}, which has 3 candidates now\n"
+
+
+def test_a_name_of_timms_is_a_candidate(catalog):
+    """`load` knows it too, so it need not be written as the repository."""
+    added = t2v_json("catalog", "add", "resnet18.a1_in1k", "--catalog", catalog.path)
+
+    assert (added["candidate"]["id"], added["candidate"]["library"]) == ("resnet18.a1_in1k", "timm")
+
+
+def test_an_empty_catalog_says_how_to_add(tmp_path, monkeypatch):
+    """Its path is whole, whatever was typed."""
+    monkeypatch.chdir(tmp_path)
+    make_catalog(tmp_path / "catalog", [Candidate("org/a")]).remove("org/a")
+    (tmp_path / "link").symlink_to(tmp_path / "catalog")
+
+    result = t2v("catalog", "list", "--catalog", "link/../link")
+
+    assert result.stdout == f"0 candidates in {tmp_path / 'catalog'}\n"
+    assert "Add one with `t2v catalog add CHECKPOINT --data DATA`" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("where", "known"),
+    [
+        (["licence=apache"], "licence is mit (1), apache-2.0 (1); not known of 1."),
+        (["parameters<=1M"], "parameters lies between 11,000,000 and 86,000,000; not known of 1."),
+        (["likes>=3"], "likes is not known of any candidate."),
+        (["library=timm", "licence=apache-2.0"], "library is timm (1), transformers (1); not known of 1."),
+    ],
+)
+def test_conditions_that_no_candidate_meets(task, catalog, where, known):
+    """An empty ranking does not say that the licence was misspelt."""
+    result = t2v("rank", task, "--catalog", catalog.path, *(part for x in where for part in ("--where", x)))
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"warning: No candidate meets {' and '.join(where)}. ")
+    assert known in result.stderr
+
+
+def test_an_embedding_of_another_space_is_said_to_be_one(tmp_path, catalog):
+    """It would silently stand last in every ranking."""
+    other = make_embedding(seed=5, space=make_space(12, probe="other", probe_digest="sha256:0"))
+    at = ("--catalog", catalog.path)
+
+    beside = t2v("catalog", "add", "org/a", *at, "--embedding", other.save(tmp_path / "a.safetensors"))
+    alike = t2v("catalog", "add", "org/b", *at, "--embedding", TARGET.save(tmp_path / "b.safetensors"))
+    first = t2v(
+        "catalog", "add", "org/b", "--catalog", tmp_path / "new", "--embedding", tmp_path / "b.safetensors"
+    )
+
+    assert (
+        f"This opens another space, {other.space.id}: org/a will not rank beside the other" in beside.stderr
+    )
+    assert "probe 'other' against" in beside.stderr
+    assert "another space" not in alike.stderr + first.stderr
 
 
 def test_quiet_leaves_out_messages(catalog):
@@ -282,24 +343,28 @@ def test_a_damaged_embedding_does_not_hide_the_others(catalog):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (["show", "org/bird"], "has no candidate 'org/bird' among its 3. Similar: org/birds"),
-        (["remove", "org/x"], "has no candidate 'org/x'"),
-        (["add", "no such/thing/here"], "is no folder here and no name of a repository"),
-        (["add", "gone.safetensors"], "is no folder here and no name of a repository"),
-        (["add", "org/a", "--max-samples", "9"], "go with --data, and there is none"),
-        (["add", "org/a", "--parameters", "many"], "parameters: 'many' is no number"),
-        (["add", "org/a", "--embedding", "gone.safetensors"], "There is no embedding file"),
+        (["show", "org/bird"], 1, "has no candidate 'org/bird' among its 3. Similar: org/birds"),
+        (["remove", "org/x"], 1, "has no candidate 'org/x'"),
+        (["add", "no such/thing/here"], 1, "is no folder here and no name of a repository. Wanted a folder"),
+        (["add", "no-such-ckpt"], 1, "is no folder here and no network that timm has weights for. Wanted"),
+        (["add", "./no-such"], 1, "error: No such file or folder: './no-such'. Check the path; wanted"),
+        (["add", "gone.safetensors"], 1, "No such file or folder: 'gone.safetensors'"),
+        (["add", "resnet18", "--library", "transformers"], 2, "is a timm checkpoint, not one of"),
+        (["add", "org/a", "--max-samples", "9"], 2, "go with --data, and there is none"),
+        (["add", "org/a", "--head-strength", "-1"], 2, "--head-strength must be a finite number > 0"),
+        (["add", "org/a", "--parameters", "many"], 2, "parameters: 'many' is no number"),
+        (["add", "org/a", "--embedding", "gone.safetensors"], 1, "There is no embedding file"),
     ],
 )
-def test_what_cannot_be_done_with_a_catalog(catalog, arguments, message):
+def test_what_cannot_be_done_with_a_catalog(catalog, arguments, code, message):
     """Nothing is written then."""
     before = (catalog.path / "candidates.parquet").read_bytes()
 
     result = t2v("catalog", *arguments, "--catalog", catalog.path)
 
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert message in result.stderr
     assert (catalog.path / "candidates.parquet").read_bytes() == before
 

@@ -14,8 +14,8 @@ $ t2v catalog add ./pets-resnet --data ./pets
 
 $ t2v rank ./my-photos --top-k 5
 
-[dim]Everything measured is kept in ~/.cache/t2v_hub (or T2V_HOME); an interrupted command goes on where it \
-stopped. Exit codes: 0 done, 1 an error that is named, 2 wrong usage, 130 interrupted.[/dim]"""
+[dim]Finished blocks of images are kept in ~/.cache/t2v_hub (or T2V_HOME), and an interrupted command goes \
+on from them. Exit codes: 0 done, 1 an error that is named, 2 wrong usage, 130 interrupted.[/dim]"""
 
 app = typer.Typer(
     name="t2v",

@@ -7,8 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t2v_hub.cli.measuring import absent
 from t2v_hub.cli.output import Output, facts, number, share
-from t2v_hub.errors import CheckpointError, SettingsError
+from t2v_hub.errors import CheckpointError, ProbeNotFoundError, SettingsError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from t2v_hub.probe.files import ModelFiles
 
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+# What networks store beside their parameters: statistics of batch normalisation, and tables of positions.
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_TABLES = ("I64", "I32", "BOOL")
 
 
 def identified(
@@ -30,8 +34,9 @@ def identified(
 
     Raises:
         ProbeError: The folder is none of a network.
-        CheckpointError: Its weights are no whole safetensors files.
-        SettingsError: Neither a folder here nor the name of a repository.
+        CheckpointError: Its weights are no whole safetensors files; or there is no such folder, and the
+            name is neither that of a repository nor one of timm's.
+        SettingsError: The folder is of another library.
     """
     path = Path(checkpoint).expanduser()
     if path.exists():
@@ -43,17 +48,33 @@ def identified(
         count = parameters if parameters is not None else n_parameters(files)
         return str(path.resolve()), files.library, count
     name = checkpoint.removeprefix("hf-hub:")
-    if not _REPOSITORY.fullmatch(name) or name.endswith((".safetensors", ".json")):
-        raise SettingsError(
-            f"{checkpoint!r} is no folder here and no name of a repository (org/name). Check the path; "
-            f"wanted a folder with config.json and model.safetensors."
-        )
+    wanted = "a folder with config.json and model.safetensors, a repository (org/name), or a name of timm's"
+    if absent(name):
+        raise CheckpointError(f"No such file or folder: {name!r}. Check the path; wanted {wanted}.")
+    if not _REPOSITORY.fullmatch(name):
+        raise CheckpointError(f"{name!r} is no folder here and no name of a repository. Wanted {wanted}.")
+    if "/" not in name:
+        _check_timm_name(name, wanted)
+        if library == "transformers":
+            raise SettingsError(f"{name!r} is a timm checkpoint, not one of transformers.")
+        return name, "timm", parameters
     output.note(f"{name} is no folder here; taken as a repository on the Hub, which is not looked up")
     return name, library, parameters
 
 
+def _check_timm_name(name: str, wanted: str) -> None:
+    from t2v_hub.probe.files import _timm_repository  # only that room may know timm
+
+    try:
+        _timm_repository(name)
+    except ProbeNotFoundError as error:
+        raise CheckpointError(
+            f"{name!r} is no folder here and no network that timm has weights for. Wanted {wanted}."
+        ) from error
+
+
 def n_parameters(files: "ModelFiles") -> int:
-    """How many numbers the safetensors files hold, by their headers; as the Hub counts them.
+    """How many parameters the safetensors files hold, by their headers; buffers beside them do not count.
 
     Raises:
         CheckpointError: A file is missing or no whole safetensors file.
@@ -67,7 +88,10 @@ def n_parameters(files: "ModelFiles") -> int:
     for path in weights:
         try:
             with safe_open(path, framework="numpy") as file:
-                total += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+                for key in file.keys():  # noqa: SIM118
+                    tensor = file.get_slice(key)
+                    if not key.endswith(_STATISTICS) and tensor.get_dtype() not in _TABLES:
+                        total += math.prod(tensor.get_shape())
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 f"{str(path)!r} is no whole safetensors file ({error}). Save the checkpoint again, or give "
@@ -127,7 +151,9 @@ def list_table(catalog: "Catalog") -> "Table":
 
     from t2v_hub.catalog.candidate import records_of
 
-    table = _table("candidate", "library", "trained on", "parameters>", "licence", "accuracy>", "embeddings>")
+    table = _table(
+        "candidate", "library", "trained on", "parameters>", "licence", "upstream accuracy>", "embeddings>"
+    )
     for item in catalog:
         table.add_row(
             Text(item.id),

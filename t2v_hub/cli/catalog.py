@@ -8,11 +8,22 @@ import typer
 from t2v_hub.cli import candidate as show_as
 from t2v_hub.cli import options as opt
 from t2v_hub.cli.conditions import amount
-from t2v_hub.cli.measuring import given, space_settings, summary, task2vec, task2vec_of
+from t2v_hub.cli.measuring import (
+    check_probe,
+    given,
+    images,
+    note_other_space,
+    space_settings,
+    summary,
+    task2vec,
+    task2vec_beside,
+    task2vec_of,
+)
 from t2v_hub.cli.output import reflowed, session
 from t2v_hub.errors import EmbeddingFileError, SettingsError, StorageError
 
 if TYPE_CHECKING:
+    from t2v_hub.catalog import Catalog
     from t2v_hub.embedding import TaskEmbedding
 
 LibraryName = Literal["transformers", "timm"]
@@ -68,8 +79,8 @@ def add(
             "--data",
             metavar="DATA",
             show_default=False,
-            help="Or the data itself, which is measured now, in the space of the catalog's other embeddings "
-            "where there are any. Default: none.",
+            help="Or the data itself, which is measured now: in the space of the catalog's other embeddings, "
+            "or with their probe where an option changes the space. Default: none.",
         ),
     ] = None,
     as_json: opt.AsJson = False,
@@ -172,18 +183,28 @@ def add(
             sampling=None,
             head=head,
             head_strength=head_strength,
+            within=next(iter(place.spaces()), None) if probe is None else None,
         )
         if data is None and (data_options or settings or own_space or probe):
             raise SettingsError("Options of data and measuring go with --data, and there is none.")
         count = None if parameters is None else int(amount("parameters", parameters))
         id, library, count = show_as.identified(checkpoint, output, library=library, parameters=count)
         embeddings = [TaskEmbedding.load(file) for file in embedding or ()]
+        spaces = [item.space for item in embeddings]
         if data is not None:
-            if own_space or not place.spaces():
+            check_probe(probe)
+            task = images(output, data, seed=seed, **data_options)
+            if not place.spaces() or (own_space and probe is not None):
                 embedder = task2vec(output, probe, no_cache=no_cache, **settings, **own_space)
+            elif own_space:
+                embedder = task2vec_beside(place, output, no_cache=no_cache, changes=own_space, **settings)
             else:
                 embedder = task2vec_of(place, output, probe, no_cache=no_cache, **settings)
-            embeddings.append(embedder.embed(data, **data_options))
+            spaces.append(embedder.space(multi_label=task.multi_label))
+        for space in dict.fromkeys(spaces):
+            note_other_space(output, place, id, space)
+        if data is not None:
+            embeddings.append(embedder.embed(task))
         candidate = Candidate(
             id,
             library=library,
@@ -201,9 +222,9 @@ def add(
         place.add(candidate)
         stored = place[candidate.id]
         output.result(
-            {"catalog": str(place.path), "updated": known, "candidate": show_as.values(stored)},
-            f"{'Updated' if known else 'Added'} {candidate.id} {'in' if known else 'to'} {place.path}, which "
-            f"has {show_as.counted(len(place))} now",
+            {"catalog": _path(place), "updated": known, "candidate": show_as.values(stored)},
+            f"{'Updated' if known else 'Added'} {candidate.id} {'in' if known else 'to'} {_path(place)}, "
+            f"which has {show_as.counted(len(place))} now",
             show_as.facts_table(stored, known=True),
         )
         if not stored.embeddings:
@@ -224,11 +245,11 @@ def list_(catalog: opt.CatalogFolder = None, as_json: opt.AsJson = False, quiet:
             for space, count in place.spaces().items()
         ]
         values = {
-            "catalog": str(place.path),
+            "catalog": _path(place),
             "spaces": spaces,
             "candidates": [show_as.values(candidate) for candidate in place],
         }
-        text: list[Any] = [f"{show_as.counted(len(place))} in {place.path}"]
+        text: list[Any] = [f"{show_as.counted(len(place))} in {_path(place)}"]
         text += [
             f"space {space['id']}: {space['n_candidates']} with an embedding, probe {space['probe']}"
             for space in spaces
@@ -236,6 +257,11 @@ def list_(catalog: opt.CatalogFolder = None, as_json: opt.AsJson = False, quiet:
         if len(place):
             text += ["", show_as.list_table(place)]
         output.result(values, *text)
+        if not len(place):
+            output.note(
+                "Add one with `t2v catalog add CHECKPOINT --data DATA`: a folder or a repository, and the "
+                "images that it was trained on."
+            )
 
 
 def show(
@@ -265,10 +291,10 @@ def show(
             "embeddings": [summary(item) for item in embeddings],
             "damaged": damaged,
         }
-        text: list[Any] = [candidate.id, show_as.facts_table(candidate)]
+        text: list[Any] = [f"{candidate.id} in {_path(place)}", show_as.facts_table(candidate)]
         if embeddings and not as_json:
             text += ["", show_as.embeddings_table(embeddings)]
-        output.result({"catalog": str(place.path), "candidate": values}, *text)
+        output.result({"catalog": _path(place), "candidate": values}, *text)
 
 
 def remove(
@@ -288,9 +314,13 @@ def remove(
         id = show_as.found(place, id)
         place.remove(id)
         output.result(
-            {"catalog": str(place.path), "removed": id, "n_candidates": len(place)},
-            f"Removed {id} from {place.path}, which has {show_as.counted(len(place))} now",
+            {"catalog": _path(place), "removed": id, "n_candidates": len(place)},
+            f"Removed {id} from {_path(place)}, which has {show_as.counted(len(place))} now",
         )
+
+
+def _path(catalog: "Catalog") -> str:
+    return str(catalog.path.resolve())
 
 
 for _name, _command, _examples in (

@@ -1,14 +1,19 @@
 """Conditions of ``--where``: from ``parameters<=30M`` to what `ModelSelector.rank` takes."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from t2v_hub.errors import SettingsError
+
+if TYPE_CHECKING:
+    from t2v_hub.catalog import Candidate
 
 _NUMBERS = ("parameters", "downloads", "likes", "upstream_accuracy")
 _FLAGS = ("gated",)
 _UNITS = {"k": 1e3, "M": 1e6, "B": 1e9}
+_MAX_LISTED = 8
 _FORM = re.compile(r"\s*(\w+)\s*(<=|>=|=)\s*(.+?)\s*")
 _NUMBER = re.compile(r"(\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMB]?)")
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
@@ -85,3 +90,23 @@ def amount(name: str, text: str) -> float:
     if found[2]:
         return round(value * _UNITS[found[2]])
     return int(value) if value.is_integer() else value
+
+
+def known_values(candidates: "Iterable[Candidate]", fields: Iterable[str]) -> str:
+    """What the candidates have in these fields, in a sentence for each."""
+    everyone = list(candidates)
+    return " ".join(_known(name, [getattr(item, name) for item in everyone]) for name in fields)
+
+
+def _known(name: str, facts: list[Any]) -> str:
+    known = [fact for fact in facts if fact is not None]
+    unknown = len(facts) - len(known)
+    rest = f"; not known of {unknown}" if unknown and known else ""
+    if not known:
+        return f"{name} is not known of any candidate."
+    if name in _NUMBERS:
+        return f"{name} lies between {min(known):,} and {max(known):,}{rest}."
+    counts = Counter(str(fact).lower() if name in _FLAGS else str(fact) for fact in known).most_common()
+    listed = ", ".join(f"{value} ({count})" for value, count in counts[:_MAX_LISTED])
+    more = f" and {len(counts) - _MAX_LISTED} more" if len(counts) > _MAX_LISTED else ""
+    return f"{name} is {listed}{more}{rest}."

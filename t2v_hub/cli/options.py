@@ -43,6 +43,13 @@ def check_picture(path: Path | None) -> Path | None:
     return path
 
 
+def check_tolerance(value: float | None) -> float | None:
+    """The tolerance, where it is a share that a measurement can reach and miss."""
+    if value is not None and not 0 < value < 1:
+        raise typer.BadParameter(f"{value:g} must lie between 0 and 1, such as 0.1.")
+    return value
+
+
 Picture = Annotated[
     Path | None,
     _option(
@@ -145,6 +152,17 @@ NLabels = Annotated[
         help="Labels drawn per image (monte_carlo). Default: 1.",
     ),
 ]
+Tolerance = Annotated[
+    float | None,
+    _option(
+        "--tolerance",
+        metavar="X",
+        panel=_MEASURING,
+        callback=check_tolerance,
+        help="Relative standard error that is small enough, such as 0.1: measuring ends after the first 256, "
+        "512, … images that reach it. Default: none, all of --max-samples are measured.",
+    ),
+]
 BatchSize = Annotated[
     int | None,
     _option(
@@ -170,7 +188,7 @@ NoCache = Annotated[
     _option(
         "--no-cache",
         panel=_MEASURING,
-        help="Neither read nor keep finished work. Default: kept, so that the command can go on.",
+        help="Neither read nor keep finished blocks of images. Default: kept, so that the command can go on.",
     ),
 ]
 

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from t2v_hub.errors import T2VError, T2VWarning
+from t2v_hub.cli.flags import in_flags
+from t2v_hub.errors import SettingsError, T2VError, T2VWarning
+from t2v_hub.storage import home
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+WRONG_USAGE = 2
 INTERRUPTED = 130
 _PIPE_WIDTH = 10_000  # a pipe has no width: nothing is cut or wrapped for it
 
@@ -73,9 +76,10 @@ class Output:
 
     def error(self, error: T2VError) -> None:
         """What went wrong: on stderr, and on stdout where that is for JSON."""
-        self.fail(f"{error}")
+        message = in_flags(str(error))
+        self.fail(message)
         if self.as_json:
-            self.result({"error": {"type": type(error).__name__, "message": str(error)}})
+            self.result({"error": {"type": type(error).__name__, "message": message}})
 
     def fail(self, message: str) -> None:
         """An error in words, on stderr."""
@@ -98,7 +102,7 @@ class Output:
 
 
 @contextlib.contextmanager
-def session(*, as_json: bool, quiet: bool, kept: bool = True) -> Iterator[Output]:
+def session(*, as_json: bool, quiet: bool, kept: bool | None = None) -> Iterator[Output]:
     """An `Output` for the body of a command; errors and interrupts of the body become exit codes.
 
     Whatever other libraries print goes to stderr, and their warnings are not shown.
@@ -106,7 +110,7 @@ def session(*, as_json: bool, quiet: bool, kept: bool = True) -> Iterator[Output
     Args:
         as_json: See `Output`.
         quiet: See `Output`.
-        kept: Whether finished blocks of an interrupted measurement are kept.
+        kept: Whether finished blocks of an interrupted measurement are kept; None where nothing is measured.
     """
     output = Output(as_json=as_json, quiet=quiet)
 
@@ -118,7 +122,8 @@ def session(*, as_json: bool, quiet: bool, kept: bool = True) -> Iterator[Output
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        output.warn(str(message) if issubclass(category, T2VWarning) else f"{category.__name__}: {message}")
+        ours = issubclass(category, T2VWarning)
+        output.warn(in_flags(str(message)) if ours else f"{category.__name__}: {message}")
 
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         if not sys.warnoptions:
@@ -129,14 +134,9 @@ def session(*, as_json: bool, quiet: bool, kept: bool = True) -> Iterator[Output
             yield output
         except T2VError as error:
             output.error(error)
-            raise typer.Exit(1) from error
+            raise typer.Exit(WRONG_USAGE if isinstance(error, SettingsError) else 1) from error
         except KeyboardInterrupt as error:
-            rest = (
-                "what was finished is kept; run the same command again to go on from there."
-                if kept
-                else "nothing was kept (--no-cache)."
-            )
-            output._message("interrupted: ", rest, "yellow")
+            output._message("interrupted: ", _after_an_interrupt(kept), "yellow")
             raise typer.Exit(INTERRUPTED) from error
 
 
@@ -175,6 +175,17 @@ def _console(file: TextIO) -> "Console":
 
     width = None if file.isatty() or os.environ.get("COLUMNS") else _PIPE_WIDTH
     return Console(file=file, width=width, highlight=False)
+
+
+def _after_an_interrupt(kept: bool | None) -> str:
+    if kept is None:
+        return "the command did not finish."
+    if not kept:
+        return "no blocks of images are kept (--no-cache), so the same command starts anew."
+    return (
+        f"blocks of images that were finished are kept in {home() / 'embeddings'}, and the same command "
+        f"goes on from them."
+    )
 
 
 @contextlib.contextmanager

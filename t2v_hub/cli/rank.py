@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from t2v_hub.cli import options as opt
-from t2v_hub.cli.conditions import conditions
-from t2v_hub.cli.measuring import given, task2vec_of
+from t2v_hub.cli.conditions import conditions, known_values
+from t2v_hub.cli.measuring import check_probe, given, images, task2vec_of
 from t2v_hub.cli.output import Output, reflowed, session
 from t2v_hub.errors import SettingsError
 
@@ -144,7 +144,11 @@ def rank(
         ranking = selector.rank(top_k=top_k, where=wanted or None)
         text: list[Text | str]
         text, values = [_styled(str(ranking))], dict(ranking.to_dict())
+        if wanted and len(candidates) and ranking.n_filtered == len(candidates):
+            output.warn(f"No candidate meets {' and '.join(where or ())}. {known_values(candidates, wanted)}")
         if explain is not None:
+            if not len(ranking):
+                raise SettingsError(f"--explain {explain}: no candidate is left to explain.")
             if explain > len(ranking):
                 raise SettingsError(
                     f"--explain {explain}: there are {len(ranking)} ranked candidates to explain; give 1 to "
@@ -181,6 +185,11 @@ def _task(
 ) -> "TaskEmbedding":
     """The embedding in the file, or of the images measured in a space of the catalog."""
     if Path(task).suffix != ".safetensors":
+        from t2v_hub.selector.selector import most_common_space
+
+        most_common_space(catalog)  # a catalog without any embedding is named before the data is loaded
+        check_probe(settings.get("probe"))
+        found = images(output, task, seed=settings.get("seed"), **data_options)
         embedder = task2vec_of(
             catalog,
             output,
@@ -188,7 +197,7 @@ def _task(
             no_cache=bool(settings.pop("no_cache", False)),
             **settings,
         )
-        return embedder.embed(task, **data_options)
+        return embedder.embed(found)
     names = {"revision": "data-revision"}
     unused = [f"--{names.get(key, key).replace('_', '-')}" for key in (*data_options, *settings)]
     if unused:
