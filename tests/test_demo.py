@@ -2,13 +2,15 @@
 
 import json
 import math
+import os
+from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import torch
 from factories import make_catalog, make_embedding
 
-from t2v_hub import Candidate, Catalog, ModelSelector, ProbeNetwork
+from t2v_hub import AutoSelector, Candidate, Catalog, ModelSelector, ProbeNetwork
 from t2v_hub.demo import report as figures
 from t2v_hub.demo import run, words
 from t2v_hub.demo.digits import TARGETS, Digits, DigitTask, expert_tasks
@@ -20,9 +22,14 @@ from t2v_hub.errors import ProbeNotFoundError, SettingsError, StorageError
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """A quick run: its report, what it told and its folder."""
-    out, told = tmp_path_factory.mktemp("demo") / "out", []
+    out, told = tmp_path_factory.mktemp("demo").resolve() / "out", []
     state = torch.random.get_rng_state()
-    report = run(out, quick=True, echo=told.append)
+    here = Path.cwd()
+    os.chdir(out.parent)  # as most will run it
+    try:
+        report = run(Path("out"), quick=True, echo=told.append)
+    finally:
+        os.chdir(here)
     return report, told, out, torch.equal(state, torch.random.get_rng_state())
 
 
@@ -45,7 +52,7 @@ def test_everything_that_is_promised_lies_in_the_folder(quick):
 
 def test_story_shows_the_ranking_beside_what_came_of_it(quick):
     """Whoever runs it wants to see the ranking, whether it was right, and what to do next."""
-    report, told, _, _ = quick
+    report, told, out, _ = quick
     text = "\n".join(told)
 
     assert str(report.trials[0].ranking) in text
@@ -55,6 +62,9 @@ def test_story_shows_the_ranking_beside_what_came_of_it(quick):
         assert f"for {trial.name}" in text
     for policy in (figures.RANDOM, figures.UPSTREAM, figures.CONSTANT):
         assert policy in text
+    assert "under a minute on two cores. Checkpoints, catalog, pictures" in " ".join(text.split())
+    assert f" go to\n{out}\n" in text
+    assert f"  distances  {out / 'distances.png'} (the symmetric distance between all tasks; rankings" in text
     assert "t2v catalog add" in text
     assert "t2v rank" in text
 
@@ -69,6 +79,26 @@ def test_experts_are_ordinary_checkpoints_with_named_classes(quick):
     found = next(expert for expert in report.experts if expert.library == "transformers")
     model = AutoModelForImageClassification.from_pretrained(found.location)
     assert model.config.id2label[0].startswith("digit")
+
+
+def test_checkpoints_load_from_any_folder(quick, tmp_path, monkeypatch):
+    """A catalog is opened from notebooks that lie elsewhere; paths from here would lead nowhere."""
+    _, _, out, _ = quick
+    monkeypatch.chdir(tmp_path)
+
+    selector = AutoSelector.from_task(
+        Digits(0).dataset(TARGETS[2], "train"), catalog=out / "catalog", max_samples=20, cache=False
+    )
+    ranking = selector.rank()
+
+    assert ranking[0].load() is not None
+    assert all(Path(id).is_absolute() for id in ranking.ranked)
+    assert f"checkpoints in {out / 'experts'}" in str(ranking)
+
+
+def test_the_full_demo_says_how_long_it_takes(tmp_path):
+    """Minutes without a word look like a fault."""
+    assert "3 to 5 minutes on two cores" in " ".join(words.promise(tmp_path, quick=False).split())
 
 
 def test_global_randomness_is_left_as_it_was(quick):

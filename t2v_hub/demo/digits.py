@@ -27,9 +27,9 @@ class DigitTask:
     Attributes:
         name: What it is called.
         digits: The classes.
-        rendering: How the digits are drawn: ``paper`` dark on light, ``slate`` light on dark, ``turned``
-            dark on light by a quarter turn, ``colour`` reddish on noisy green of like brightness, ``blurred``
-            dark on light and out of focus.
+        rendering: How the digits are drawn: ``paper`` dark on light, ``chalk`` light on dark with specks,
+            ``striped`` dark on waves, ``colour`` reddish on noisy green of like brightness, ``blurred`` dark
+            on light and out of focus.
     """
 
     name: str

@@ -14,7 +14,8 @@ class DemoFolder:
     """A folder that is empty, or that an earlier demo wrote; what that left is removed, but for its cache.
 
     Args:
-        path: The folder; made where it is absent.
+        path: The folder; made where it is absent, and kept as a whole path: what is written here is to
+            be found from any other folder.
 
     Raises:
         SettingsError: It holds something else, which would be overwritten.
@@ -22,7 +23,7 @@ class DemoFolder:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path).expanduser()
+        self.path = Path(path).expanduser().resolve()
         try:
             if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / _MARK).exists():
                 raise SettingsError(

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_hub.catalog import Library
+from t2v_hub.distance import DistanceName
 from t2v_hub.embedding import Json
 from t2v_hub.selector import Ranking
 
 SCHEMA = "t2v-demo/1"
 POINTS = 100.0
+PICTURED: DistanceName = "symmetric"
+"""Distance in the picture of all tasks; rankings have their own, which has a direction."""
 
 Array = NDArray[np.float64]
 Verdict = Literal["better", "worse", "undecided"]
@@ -26,7 +29,7 @@ class Expert:
 
     Attributes:
         name: Its short name.
-        location: Its folder, which is its id in the catalog.
+        location: Its folder, a whole path, which is its id in the catalog.
         library: Which library loads it.
         parameters: How many numbers it has.
         accuracy: On held-out images of its own task.
@@ -136,7 +139,7 @@ class DemoReport:
         experts: The candidates.
         trials: One per target.
         outcome: What every way to choose loses.
-        files: What was written, by what it is.
+        files: What was written, by what it is; whole paths.
         wall_s: Seconds it took.
         cpu_s: Seconds of processor time, over all threads.
         peak_bytes: Largest memory of the process; None where the system does not tell.

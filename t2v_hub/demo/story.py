@@ -27,7 +27,7 @@ from t2v_hub.demo.networks import (
     seeded,
     tensors,
 )
-from t2v_hub.demo.report import DemoReport, Expert, Trial, sum_up
+from t2v_hub.demo.report import PICTURED, DemoReport, Expert, Trial, sum_up
 from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.errors import SettingsError
 from t2v_hub.plot import plot_distances, plot_ranking
@@ -79,10 +79,11 @@ def run(
     seed: int = 0,
     echo: Callable[[str], None] = print,
 ) -> DemoReport:
-    """The report of a complete run; checkpoints, catalog, pictures and report lie in ``out``.
+    """The report of a complete run, 3 to 5 minutes; checkpoints, catalog, pictures, report lie in ``out``.
 
     Args:
-        out: A new or empty folder, or one of an earlier demo, which is overwritten.
+        out: A new or empty folder, or one of an earlier demo, which is overwritten. Ids and paths in what is
+            written are whole, so that they hold in any other folder; a folder that was moved needs a new run.
         hub: Whether to measure with the default pretrained probe from the Hub, instead of a small one
             that is trained here.
         quick: Fewer experts, targets, epochs and seeds: to see that everything works.
@@ -112,6 +113,7 @@ class _Story:
         # The Hub's probe comes first: without it nothing is trained, and an older result stays.
         self.hub_probe = ProbeNetwork.load(DEFAULT_PROBE, image_size=_HUB_SIDE) if hub else None
         self.folder = DemoFolder(out)
+        echo(words.promise(self.folder.path, quick=plan is QUICK))
         self.digits = Digits(seed)
         self.settings: dict[str, Any] = {
             "max_samples": plan.n_measured,
@@ -159,7 +161,7 @@ class _Story:
                 self._say("Truth", words.truth(len(experts), self.plan.n_seeds))
             trials.append(Trial(target.name, ranking, self._tuned(ranking, train, test)))
             self.echo(words.trial_table(trials[-1]))
-        plot_distances(embeddings, self.folder.distances)
+        plot_distances(embeddings, self.folder.distances, name=PICTURED)
         return self._summed_up(experts, trials, task2vec)
 
     def _say(self, step: str, text: str) -> None:

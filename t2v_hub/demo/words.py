@@ -11,11 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from t2v_hub.demo.digits import RENDERINGS, Digits, DigitTask
-from t2v_hub.demo.report import POINTS, Comparison, DemoReport, Expert, Outcome, Trial
+from t2v_hub.demo.report import PICTURED, POINTS, Comparison, DemoReport, Expert, Outcome, Trial
 from t2v_hub.embedding import TaskEmbedding
 
 _WIDTH = 110
 _INDENT = " " * 20  # where the text of a step begins
+_PICTURES = {
+    "distances": f" (the {PICTURED} distance between all tasks; rankings use the asymmetric one)",
+    "ranking": " (the first target's candidates)",
+}
 
 
 def step(seconds: float, name: str, text: str) -> str:
@@ -23,6 +27,16 @@ def step(seconds: float, name: str, text: str) -> str:
     return textwrap.fill(
         f"{seconds:5.0f} s  {name:<10} {text}", _WIDTH, subsequent_indent=_INDENT, break_on_hyphens=False
     )
+
+
+def promise(folder: Path, *, quick: bool) -> str:
+    """What is about to happen, how long it takes and where it is written."""
+    how_long = "under a minute" if quick else "3 to 5 minutes"
+    text = (
+        f"Trains a few, ranks them by distance, then fine-tunes all of them to see whether the ranking was "
+        f"right: {how_long} on two cores. Checkpoints, catalog, pictures and report go to"
+    )
+    return f"{textwrap.fill(text, _WIDTH)}\n{folder}\n"
 
 
 def images(digits: Digits) -> str:
@@ -159,7 +173,7 @@ def closing(report: DemoReport) -> str:
         [
             "",
             "Written:",
-            *(f"  {what:<10} {path}" for what, path in report.files.items()),
+            *(f"  {what:<10} {path}{_PICTURES.get(what, '')}" for what, path in report.files.items()),
             "",
             "With your own data (a folder with a sub-folder of images per class, or a data set on the Hub):",
             "  t2v catalog add CHECKPOINT --data WHAT_IT_WAS_TRAINED_ON",
