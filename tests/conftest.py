@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def kit() -> Path:
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read from or written to the user's own cache."""
     monkeypatch.setenv("T2V_HOME", str(tmp_path_factory.mktemp("t2v-home")))
+
+
+@pytest.fixture(autouse=True)
+def _own_data_sets(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor to that of `datasets`."""
+    if "datasets" in sys.modules:
+        folder = tmp_path_factory.mktemp("data-sets")
+        monkeypatch.setattr(sys.modules["datasets"].config, "HF_DATASETS_CACHE", folder)
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,9 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
-import datasets
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List
@@ -19,52 +16,7 @@ from t2v_hub.errors import (
     SettingsError,
     SplitError,
 )
-
-FEATURES = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog", "emu"])})
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-def picture(value: int) -> PIL.Image.Image:
-    return PIL.Image.new("RGB", (5, 4), (value, 0, 0))
-
-
-def table(n: int = 12, features: Features = FEATURES) -> Dataset:
-    codes = [i % 2 for i in range(n)]
-    return Dataset.from_dict({"image": [picture(i) for i in range(n)], "label": codes}, features=features)
-
-
-def reds(sample) -> list[int]:
-    decoded = sample.decode(lambda image: np.asarray(image).transpose(2, 0, 1), progress=False)
-    return decoded.images[:, 0, 0, 0].tolist()
-
-
-def folder(path: Path, *classes: str, n: int = 4) -> Path:
-    for i, name in enumerate(classes):
-        (path / name).mkdir(parents=True)
-        for j in range(n):
-            picture(10 * i + j).save(path / name / f"{j}.png")
-    return path
-
-
-class Pairs:
-    """A map-style data set that counts how often it is read."""
-
-    def __init__(self, items):
-        self.items, self.n_read = items, 0
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, i):
-        self.n_read += 1
-        image, label = self.items[i]
-        if isinstance(image, Exception):
-            raise image
-        return image, label
+from tests.pictures import Pairs, folder, picture, reds, table
 
 
 def test_a_dataset_is_read_without_decoding(monkeypatch):

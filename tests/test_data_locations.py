@@ -4,10 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
-import numpy as np
-import PIL.Image
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+from datasets import DatasetDict
 from huggingface_hub import HfApi
 from huggingface_hub import errors as hub_errors
 
@@ -22,35 +20,7 @@ from t2v_hub.errors import (
     SkippedImagesWarning,
     SplitError,
 )
-
-FEATURES = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog", "emu"])})
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-def picture(value: int) -> PIL.Image.Image:
-    return PIL.Image.new("RGB", (5, 4), (value, 0, 0))
-
-
-def table(n: int = 12, features: Features = FEATURES) -> Dataset:
-    codes = [i % 2 for i in range(n)]
-    return Dataset.from_dict({"image": [picture(i) for i in range(n)], "label": codes}, features=features)
-
-
-def reds(sample) -> list[int]:
-    decoded = sample.decode(lambda image: np.asarray(image).transpose(2, 0, 1), progress=False)
-    return decoded.images[:, 0, 0, 0].tolist()
-
-
-def folder(path: Path, *classes: str, n: int = 4) -> Path:
-    for i, name in enumerate(classes):
-        (path / name).mkdir(parents=True)
-        for j in range(n):
-            picture(10 * i + j).save(path / name / f"{j}.png")
-    return path
+from tests.pictures import folder, reds, table
 
 
 def test_a_folder_of_images(tmp_path):

@@ -1,7 +1,5 @@
 """Torch data sets and other pairs of image and label."""
 
-import numpy as np
-import PIL.Image
 import pytest
 import torch
 import torchvision
@@ -11,32 +9,7 @@ from t2v_hub.errors import (
     ImageError,
     SkippedImagesWarning,
 )
-
-
-def picture(value: int) -> PIL.Image.Image:
-    return PIL.Image.new("RGB", (5, 4), (value, 0, 0))
-
-
-def reds(sample) -> list[int]:
-    decoded = sample.decode(lambda image: np.asarray(image).transpose(2, 0, 1), progress=False)
-    return decoded.images[:, 0, 0, 0].tolist()
-
-
-class Pairs:
-    """A map-style data set that counts how often it is read."""
-
-    def __init__(self, items):
-        self.items, self.n_read = items, 0
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, i):
-        self.n_read += 1
-        image, label = self.items[i]
-        if isinstance(image, Exception):
-            raise image
-        return image, label
+from tests.pictures import Pairs, picture, reds
 
 
 @pytest.mark.parametrize("as_tensor", [False, True])

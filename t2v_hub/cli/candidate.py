@@ -63,10 +63,10 @@ def identified(
 
 
 def _check_timm_name(name: str, wanted: str) -> None:
-    from t2v_hub.probe.files import _timm_repository  # only that room may know timm
+    from t2v_hub.probe.files import timm_repository  # only that room may know timm
 
     try:
-        _timm_repository(name)
+        timm_repository(name)
     except ProbeNotFoundError as error:
         raise CheckpointError(
             f"{name!r} is no folder here and no network that timm has weights for. Wanted {wanted}."

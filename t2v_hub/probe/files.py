@@ -59,7 +59,7 @@ def find_model(location: str | Path, *, revision: str | None = None) -> ModelFil
     if "@" in text and revision is None:  # timm's spelling of a revision
         text, revision = text.split("@", 1)
     if "/" not in text:
-        text = _timm_repository(text)
+        text = timm_repository(text)
     return _from_hub(text, revision)
 
 
@@ -97,7 +97,12 @@ def _pair(path: Path) -> ModelFiles:
     return ModelFiles(str(weights.resolve()), "timm", config, weights.parent, weights)
 
 
-def _timm_repository(name: str) -> str:
+def timm_repository(name: str) -> str:
+    """The Hub repository of one of timm's pretrained networks; nothing is fetched.
+
+    Raises:
+        ProbeNotFoundError: timm knows no such network, or has no weights of it on the Hub.
+    """
     import timm
 
     if not timm.is_model(name.split(".", 1)[0]):
