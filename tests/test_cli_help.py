@@ -215,4 +215,4 @@ def test_the_demo_is_handed_its_options(monkeypatch):
     assert t2v("demo", "--quick", "--seed", "3", "-o", "there").stdout == "training\n"
     assert seen == {"out": "there", "hub": False, "quick": True, "seed": 3}
     assert t2v_json("demo", "--hub") == {"regret": None}
-    assert seen == {"out": "t2v-demo", "hub": True, "quick": False, "seed": 0}
+    assert seen == {"out": "t2v_demo", "hub": True, "quick": False, "seed": 0}
