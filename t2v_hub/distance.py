@@ -63,7 +63,9 @@ def asymmetric_distance(source: TaskEmbedding, target: TaskEmbedding, *, alpha: 
     .. math:: d_{sym}(\hat F_s, \hat F_t) - \alpha\, d_{sym}(\hat F_s, t_0)
 
     with :math:`\hat F = F/(2\beta) + 1/\lambda^2` and the trivial embedding
-    :math:`t_0 = 1/\lambda^2`. A checkpoint that was trained on a complex task, one far from the
+    :math:`t_0 = 1/\lambda^2`. Vectors of the family ``variational`` are such precisions already; their
+    t₀ is of the prior that all embeddings of the space record, never of one that was fitted to a task.
+    A checkpoint that was trained on a complex task, one far from the
     trivial embedding, is thereby favoured.
 
     Args:
@@ -246,10 +248,12 @@ def _rows_function(
     if name == "asymmetric":
         trivial = embedding.prior_precision[None, :]
         beta = embedding.space.beta
+        precise = embedding.space.family == "variational"
 
         def asymmetric(source: Rows, target: Rows) -> Rows:
-            source = source / (2 * beta) + trivial
-            target = target / (2 * beta) + trivial
+            if not precise:
+                source = source / (2 * beta) + trivial
+                target = target / (2 * beta) + trivial
             return _symmetric(source, target) - alpha * _symmetric(source, trivial)
 
         return asymmetric

@@ -3,9 +3,8 @@
 import dataclasses
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -23,22 +22,22 @@ from t2v_hub.embedding import (
     TaskInfo,
     canonical_json,
 )
-from t2v_hub.errors import CacheWarning, EmbeddingFileError, FewImagesWarning, SettingsError, T2VError
-from t2v_hub.estimate import TaskFisher
+from t2v_hub.embedding.records import library_versions
+from t2v_hub.errors import CacheWarning, EmbeddingFileError, FewImagesWarning, T2VError
+from t2v_hub.estimate import Estimate, TaskFisher
 from t2v_hub.fisher import frozen
-from t2v_hub.fisher.estimators import Estimator
+from t2v_hub.fisher.variational import VariationalRecipe
 from t2v_hub.head import HeadRecipe
+from t2v_hub.precision import TaskPrecision
 from t2v_hub.probe import DEFAULT_PROBE, Preprocessing, ProbeNetwork
 from t2v_hub.probe.network import Filters
 from t2v_hub.processes import Processes
 from t2v_hub.replication import with_standard_errors
+from t2v_hub.settings import Dtype, EstimatorName, Sampling, check_settings
 from t2v_hub.storage import home
 
 BETA = 1e-9
 """Weight of the prior in the robust precision; measured in ``benchmarks/heads.py``."""
-
-Dtype = Literal["float32", "float64"]
-_LIBRARIES = ("t2v_hub", "torch", "timm", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
 
 
 class Task2Vec:
@@ -49,7 +48,8 @@ class Task2Vec:
             ``timm/resnet18.a1_in1k`` from the Hub.
         estimator: ``monte_carlo`` draws labels from the model and is unbiased; ``exact`` sums over all
             classes, which costs a backward pass for each; ``empirical`` takes the data's own labels,
-            which is biased and makes a space of its own.
+            which is biased and makes a space of its own. ``variational`` minimises the paper's robust loss:
+            the vector holds precisions ``1/σ²`` of weights, without a standard error, in a space of its own.
         batch_size: Images per forward and backward pass on an accelerator, at most 32. On a CPU passes
             are of 8 images whatever this says: others are not faster there, and would change last bits.
         max_samples: How many images are measured at most; drawn over the whole set.
@@ -58,15 +58,19 @@ class Task2Vec:
         tolerance: Relative standard error of the embedding (`TaskEmbedding.standard_error`) that is small
             enough, such as 0.1: measuring ends after the first 256, 512, … images that reach it. None
             measures all ``max_samples``. The head is fitted on all of them in either case.
-        standard_error: Whether to measure the standard error, too. It costs 16 fits of the head instead of
-            one and the backward passes of some 45 · 8 images, which is much for a task of few.
+        standard_error: Whether to measure the standard error, too (not for ``variational``). It costs 16
+            fits of the head instead of one and the backward passes of some 45 · 8 images, which is much
+            for a task of few.
         head: How the linear head is fitted.
-        sampling: ``natural`` draws from the data's own distribution, ``balanced`` every class alike.
+        sampling: ``natural`` draws from the data's own distribution, ``balanced`` every class alike;
+            ``variational`` does the latter in either case, but for tasks of several labels per image.
         filters: Which layers count; see `ProbeNetwork.load`.
         normalisation: Whether scales of normalisation layers count as filters.
         image_size: Side of the probe's square input; None for its own.
         preprocessing: The images' recipe; None for the probe's own.
         beta: Weight of the prior in the robust precision.
+        variational: How ``variational`` minimises; part of the space. None for its defaults, which take
+            some 40 times the passes of ``monte_carlo`` with 1,000 images.
         dtype: Type of the passes; sums are float64 in either.
         device: Where to measure; None for what accelerate chooses.
         cache: Folder of finished embeddings and blocks; None for ``T2V_HOME``, False for none.
@@ -81,7 +85,7 @@ class Task2Vec:
         self,
         probe: "ProbeNetwork | str | Path | nn.Module | None" = None,
         *,
-        estimator: Estimator = "monte_carlo",
+        estimator: EstimatorName = "monte_carlo",
         batch_size: int = 32,
         max_samples: int = 1000,
         seed: int = 0,
@@ -89,45 +93,33 @@ class Task2Vec:
         tolerance: float | None = None,
         standard_error: bool = True,
         head: HeadRecipe | None = None,
-        sampling: Literal["natural", "balanced"] = "natural",
+        sampling: Sampling = "natural",
         filters: Filters = None,
         normalisation: bool = False,
         image_size: int | None = None,
         preprocessing: Preprocessing | None = None,
         beta: float = BETA,
+        variational: VariationalRecipe | None = None,
         dtype: Dtype = "float32",
         device: str | None = None,
         cache: Path | str | Literal[False] | None = None,
         progress: bool = True,
     ) -> None:
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("max_samples", max_samples, 2),
-            ("n_labels", n_labels, 1),
-            ("seed", seed, 0),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise SettingsError(f"{name} must be a whole number >= {least}, not {value!r}.")
-        if estimator not in ("monte_carlo", "exact", "empirical"):
-            raise SettingsError(
-                f"There is no estimator {estimator!r}; choose monte_carlo, exact or empirical."
-            )
-        if sampling not in ("natural", "balanced"):
-            raise SettingsError(f"sampling must be 'natural' or 'balanced', not {sampling!r}.")
-        if dtype not in ("float32", "float64"):
-            raise SettingsError(f"dtype must be 'float32' or 'float64', not {dtype!r}.")
-        if isinstance(beta, bool) or not isinstance(beta, int | float) or not (0 < beta < float("inf")):
-            raise SettingsError(f"beta must be a finite number > 0, not {beta!r}.")
-        if tolerance is not None and not (
-            isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 < tolerance < 1
-        ):
-            raise SettingsError(f"tolerance must lie between 0 and 1, or be None, not {tolerance!r}.")
-        if tolerance is not None and not standard_error:
-            raise SettingsError("tolerance needs the standard error; leave standard_error=True.")
-        if head is not None and not isinstance(head, HeadRecipe):
-            raise SettingsError(f"head must be a HeadRecipe, such as HeadRecipe(kind='l2'), not {head!r}.")
-        if device is not None:
-            _check_device(device)
+        check_settings(
+            batch_size=batch_size,
+            max_samples=max_samples,
+            n_labels=n_labels,
+            seed=seed,
+            estimator=estimator,
+            sampling=sampling,
+            dtype=dtype,
+            beta=beta,
+            tolerance=tolerance,
+            standard_error=standard_error,
+            head=head,
+            variational=variational,
+            device=device,
+        )
         self.probe = ProbeNetwork.load(
             DEFAULT_PROBE if probe is None else probe,
             filters=filters,
@@ -135,15 +127,16 @@ class Task2Vec:
             image_size=image_size,
             preprocessing=preprocessing,
         )
-        self.estimator: Estimator = estimator
+        self.estimator: EstimatorName = estimator
         self.batch_size = batch_size
         self.max_samples = max_samples
         self.seed = seed
         self.n_labels = n_labels if estimator == "monte_carlo" else 1
         self.tolerance = None if tolerance is None else float(tolerance)
-        self.standard_error = standard_error
+        self.standard_error = standard_error and estimator != "variational"
         self.head = head or HeadRecipe()
-        self.sampling: Literal["natural", "balanced"] = sampling
+        self.sampling: Sampling = sampling
+        self.variational = variational or VariationalRecipe()
         self.beta = beta
         self.dtype: Dtype = dtype
         self.device = device
@@ -174,7 +167,10 @@ class Task2Vec:
                 {key: value for key, value in space.preprocessing.items() if key != "transparency"}
             ),
         )
-        settings = {"estimator": "empirical" if space.family == "empirical" else "monte_carlo"} | settings
+        own: dict[str, Any] = {"estimator": "monte_carlo" if space.family == "fisher" else space.family}
+        if space.family == "variational":
+            own["variational"] = VariationalRecipe.from_dict(space.sampling)
+        settings = own | settings
         embedder = cls(
             network,
             head=HeadRecipe.from_dict(space.head),
@@ -197,8 +193,11 @@ class Task2Vec:
                 "loss": "sigmoid" if multi_label else "softmax",
                 "classes": "natural" if multi_label else "balanced",
             },
-            sampling={"fisher": self.sampling},
-            family="empirical" if self.estimator == "empirical" else "fisher",
+            sampling={
+                "fisher": self._sampling(multi_label),
+                **(self.variational.to_dict() if self.estimator == "variational" else {}),
+            },
+            family=self.estimator if self.estimator in ("empirical", "variational") else "fisher",
             beta=self.beta,
         )
 
@@ -225,7 +224,7 @@ class Task2Vec:
         """
         options = {"seed": self.seed, "progress": self.progress} | data_options
         task = data_room.load(data, **options)
-        sample = task.sample(self.max_samples, seed=self.seed, how=self.sampling)
+        sample = task.sample(self.max_samples, seed=self.seed, how=self._sampling(task.info.multi_label))
         decoded = sample.decode(self.probe.preprocessing.prepare, progress=self.progress)
         if self.standard_error:
             _warn_of_few(task.info, decoded)
@@ -247,6 +246,9 @@ class Task2Vec:
                 failures[name] = error
         return EmbeddedTasks(embeddings, failures)
 
+    def _sampling(self, multi_label: bool) -> Sampling:
+        return "balanced" if self.estimator == "variational" and not multi_label else self.sampling
+
     def _embed(self, info: TaskInfo, decoded: DecodedSample) -> TaskEmbedding:
         space = self.space(multi_label=info.multi_label)
         probe = self._placed_probe()
@@ -259,19 +261,7 @@ class Task2Vec:
         folder = None if self.cache is None else self.cache / f"{key}.blocks"
         blocks = BlockStore(folder)
         with frozen(probe.module):
-            estimate = TaskFisher(
-                probe,
-                decoded,
-                recipe=self.head,
-                estimator=self.estimator,
-                n_labels=self.n_labels,
-                seed=self.seed,
-                batch_size=self.batch_size,
-                tolerance=self.tolerance,
-                standard_error=self.standard_error,
-                progress=self.progress,
-                name=info.id,
-            ).run(blocks)
+            estimate = self._measure(probe, decoded, blocks, info.id)
         embedding = TaskEmbedding(
             fisher=estimate.fisher.astype(np.float32),
             prior=self.probe.prior.numpy().astype(np.float32),
@@ -289,7 +279,7 @@ class Task2Vec:
                 dtype=self.dtype,
                 device=probe.device.type,
                 mean_confidence=estimate.mean_confidence,
-                versions=dict(_versions()),
+                versions=library_versions(),
             ),
             deviations=np.clip(estimate.deviations, -6e4, 6e4).astype(np.float16)
             if self.standard_error
@@ -300,6 +290,35 @@ class Task2Vec:
             processes.share(lambda: embedding.save(finished) if processes.is_main else None)
             blocks.discard()
         return embedding
+
+    def _measure(
+        self, probe: ProbeNetwork, decoded: DecodedSample, blocks: BlockStore, name: str
+    ) -> Estimate:
+        if self.estimator == "variational":
+            return TaskPrecision(
+                probe,
+                decoded,
+                head=self.head,
+                recipe=self.variational,
+                beta=self.beta,
+                seed=self.seed,
+                batch_size=self.batch_size,
+                progress=self.progress,
+                name=name,
+            ).minimise()
+        return TaskFisher(
+            probe,
+            decoded,
+            recipe=self.head,
+            estimator=self.estimator,
+            n_labels=self.n_labels,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            tolerance=self.tolerance,
+            standard_error=self.standard_error,
+            progress=self.progress,
+            name=name,
+        ).run(blocks)
 
     def _placed_probe(self) -> ProbeNetwork:
         """The probe on its device in its type; a copy where the caller's lies elsewhere."""
@@ -371,21 +390,3 @@ def _load_finished(path: Path | None) -> TaskEmbedding | None:
     except EmbeddingFileError as error:
         warnings.warn(f"{error} It is measured again now.", CacheWarning, stacklevel=6)
         return None
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(
-            f"device={device!r} cannot be used here: {reason} Pass 'cpu', or None for what is at hand."
-        ) from error
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in _LIBRARIES:
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:
-            continue

@@ -27,6 +27,8 @@ LAYERS = {
     "catalog": 4,
     "task2vec": 5,
     "estimate": 5,
+    "precision": 5,
+    "settings": 5,
     "selector": 6,
     "plot": 7,
     "cli": 8,

@@ -28,8 +28,10 @@ class TaskEmbedding:
     Attributes:
         fisher: ``(n_filters,)`` float32, not negative; mean over the filter's weights and over
             images of the squared derivative of :math:`\log p(y|x)`, in nats² per squared weight unit.
+            In the family ``variational``, the precision ``1/σ²`` of the filter's weights instead.
         prior: ``(n_layers,)`` float32, positive; mean of the layer's squared weights,
-            :math:`\lambda^2`, so that the precision without any data is :math:`1/\lambda^2`.
+            :math:`\lambda^2`, so that the precision without any data is :math:`1/\lambda^2`. This one also
+            where a variational estimate fitted its own: the trivial embedding is one for all tasks.
         space: What it was measured under.
         task: Which data set it describes.
         measurement: How it was measured.
@@ -118,8 +120,11 @@ class TaskEmbedding:
     def robust(self) -> NDArray[np.float64]:
         """Precision ``F/(2 beta) + 1/lambda^2`` of each filter, ``(n_filters,)``.
 
-        The optimum of the paper's variational loss in closed form; never below `prior_precision`.
+        The optimum of the paper's variational loss in closed form; never below `prior_precision`. In the
+        family ``variational`` the vector itself, which is that optimum as it was found.
         """
+        if self.space.family == "variational":
+            return self.fisher.astype(np.float64)
         return self.fisher.astype(np.float64) / (2 * self.space.beta) + self.prior_precision
 
     def by_layer(self) -> dict[str, NDArray[np.float32]]:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
+
+_LIBRARIES = ("t2v_hub", "torch", "timm", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Measurement:
     """How an embedding was measured.
 
     Attributes:
-        estimator: ``monte_carlo``, ``exact`` or ``empirical``.
-        n_samples: Images whose gradients were squared.
+        estimator: ``monte_carlo``, ``exact``, ``empirical`` or ``variational``.
+        n_samples: Images whose gradients were squared, or that noisy ones were drawn from (``variational``).
         seed: What all randomness hung on.
         n_labels: Labels drawn per image (``monte_carlo``).
         n_head_samples: Images that the head was fitted on; more than ``n_samples`` where ``tolerance``
@@ -93,3 +96,14 @@ class Measurement:
             if item.type is float and not isinstance(cleaned.get(item.name, 0.0), int | float):
                 raise TypeError(f"{item.name} is no number")
         return cls(**cleaned)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that measure, as far as they are installed."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from t2v_hub.errors import EmbeddingMismatchError
 
-Family = Literal["fisher", "empirical"]
+Family = Literal["fisher", "empirical", "variational"]
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
@@ -35,8 +35,9 @@ class Space:
         layers: The measured layers in the order of the vector.
         preprocessing: How an image becomes the probe's input.
         head: Recipe of the linear head, and its loss (softmax or sigmoid).
-        sampling: How images are drawn from the data.
-        family: Which quantity was estimated; ``monte_carlo`` and ``exact`` share ``fisher``.
+        sampling: How images are drawn from the data; of ``variational``, its whole recipe.
+        family: Which quantity was estimated; ``monte_carlo`` and ``exact`` share ``fisher``. Vectors of
+            ``variational`` hold precisions.
         beta: Weight of the prior in the robust precision ``F/(2 beta) + 1/lambda^2``.
         probe: Name under which the probe was loaded; for messages, not part of the identity.
     """
@@ -122,7 +123,7 @@ class Space:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The space that `to_dict` wrote; raises KeyError, TypeError or ValueError otherwise."""
-        if values["family"] not in ("fisher", "empirical"):
+        if values["family"] not in get_args(Family):
             raise ValueError(f"unknown family {values['family']!r}")
         if not (math.isfinite(values["beta"]) and values["beta"] > 0):
             raise ValueError(f"beta must be a finite number > 0, not {values['beta']!r}")

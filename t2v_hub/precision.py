@@ -1,0 +1,114 @@
+"""The variational estimate of one task: the precision at which each filter's weights must be known."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from t2v_hub.data import DecodedSample
+from t2v_hub.errors import InsufficientMemoryError
+from t2v_hub.estimate import Estimate, TaskFisher, _out_of_memory
+from t2v_hub.fisher.variational import Images, Optimum, VariationalLoss, VariationalRecipe
+from t2v_hub.head import Head, HeadRecipe
+from t2v_hub.probe import ProbeNetwork
+
+_N_LABELS = 4  # drawn per image for the start: backward passes are cheaper than new images
+
+
+class TaskPrecision(TaskFisher):
+    """Measures one sample with one probe: features and head as for the Fisher, then the minimisation.
+
+    Args:
+        probe: The probe, placed where it is to run, inside `frozen`.
+        sample: The images and labels.
+        head: How the head is fitted at first.
+        recipe: How the loss is minimised.
+        beta: Weight of the prior.
+        seed: What all randomness hangs on.
+        batch_size: Images per pass on an accelerator.
+        progress: Whether to show bars.
+        name: What the bars call the task.
+    """
+
+    def __init__(
+        self,
+        probe: ProbeNetwork,
+        sample: DecodedSample,
+        *,
+        head: HeadRecipe,
+        recipe: VariationalRecipe,
+        beta: float,
+        seed: int,
+        batch_size: int,
+        progress: bool,
+        name: str,
+    ) -> None:
+        super().__init__(
+            probe,
+            sample,
+            recipe=head,
+            estimator="monte_carlo",
+            n_labels=_N_LABELS,
+            seed=seed,
+            batch_size=batch_size,
+            tolerance=None,
+            standard_error=False,
+            progress=progress,
+            name=name,
+        )
+        self._loss = VariationalLoss(
+            probe.features, probe.layers, recipe=recipe, beta=beta, seed=seed, pass_size=self._pass_size
+        )
+
+    def minimise(self) -> Estimate:
+        """The precisions; no deviations, since nothing says how they would move with other images.
+
+        Where several processes share the work, each minimises, and all take what the first one got.
+
+        Raises:
+            ProbeError: A layer's noise cannot be drawn at its output.
+            ProbeOutputError: Features or gradients are not finite.
+            InsufficientMemoryError: A pass does not fit into memory.
+        """
+        self._loss.check(self._chosen(np.zeros(1, np.int64)))
+        self._fit_heads()
+        optimum = self.processes.share(self._optimum)[0]
+        head = Head(optimum.head_weight, optimum.head_bias, multi_label=self.multi_label)
+        return Estimate(
+            fisher=optimum.precision,
+            n_samples=self.layout.n_samples,
+            deviations=np.zeros((0, self._n_filters)),
+            mean_confidence=float(head.probabilities(self._features).max(axis=1).mean()),
+            pass_size=self._loss.pass_size,
+        )
+
+    def _optimum(self) -> Optimum:
+        images = Images(self._chosen, self.sample.labels, self._labels, self._chances())
+        with self._bar("variational", self._loss.n_steps) as bar:
+
+            def advance() -> None:
+                bar.update()
+
+            try:
+                return self._loss.minimise(self._head.weight, self._head.bias, images, on_step=advance)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                # No smaller passes: these would draw other noise, and go through another half of the steps.
+                raise InsufficientMemoryError(
+                    f"{self._loss.pass_size} noisy images of {self.sample.images.shape[1:]} do not fit into "
+                    f"the memory of {self.probe.device} with {self.probe.name!r}. Use a smaller batch_size "
+                    f"(on an accelerator), a smaller image_size or fewer filters."
+                ) from error
+
+    def _chances(self) -> NDArray[np.float64]:
+        """Of each image to be drawn: every class alike, but for several labels, where classes overlap."""
+        weights, labels = self.sample.weights, self.sample.labels
+        if not self.multi_label:
+            weights = weights / np.bincount(labels, weights=weights)[labels]
+        chances: NDArray[np.float64] = weights / weights.sum()
+        return chances
+
+    def _chosen(self, places: NDArray[np.int64]) -> Tensor:
+        pixels = torch.from_numpy(self.sample.images[places]).to(self.probe.device)
+        return self.probe.preprocessing.normalise(pixels).to(next(self.probe.module.parameters()).dtype)
