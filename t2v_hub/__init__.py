@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from t2v_hub.embedding import Space, TaskEmbedding
     from t2v_hub.errors import T2VError, T2VWarning
+    from t2v_hub.fisher.variational import VariationalRecipe
     from t2v_hub.head import HeadRecipe
     from t2v_hub.probe import Preprocessing, ProbeNetwork
     from t2v_hub.selector import AutoSelector, ModelSelector, RankedCandidate, Ranking
@@ -41,6 +42,7 @@ _HOMES = {
     "T2VWarning": "errors",
     "Task2Vec": "task2vec",
     "TaskEmbedding": "embedding",
+    "VariationalRecipe": "fisher.variational",
     "asymmetric_distance": "distance",
     "distance_standard_error": "distance",
     "distances": "distance",
@@ -63,6 +65,7 @@ __all__ = [
     "T2VWarning",
     "Task2Vec",
     "TaskEmbedding",
+    "VariationalRecipe",
     "asymmetric_distance",
     "distance_standard_error",
     "distances",

@@ -135,7 +135,7 @@ def plot_ranking(ranking: Ranking, path: Path | str | None = None) -> Figure:
         label = None
         if item.tie_group in colour_of and item.tie_group not in drawn:
             drawn.add(item.tie_group)
-            label = f"≈{item.tie_group}: cannot be told apart from number {first_of_ties(item)}"
+            label = f"≈{first_of_ties(item)}: cannot be told apart from number {first_of_ties(item)}"
         axes.errorbar(
             item.distance,
             place,

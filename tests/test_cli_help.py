@@ -19,10 +19,10 @@ from t2v_hub.cli.conditions import conditions
 from t2v_hub.data.labels import SmallClasses
 from t2v_hub.distance import DistanceName
 from t2v_hub.errors import SettingsError
-from t2v_hub.fisher.estimators import Estimator
 from t2v_hub.head import HeadRecipe
 from t2v_hub.probe import DEFAULT_PROBE
 from t2v_hub.selector import AutoSelector
+from t2v_hub.settings import EstimatorName
 from t2v_hub.task2vec import Dtype, Task2Vec
 
 
@@ -90,7 +90,7 @@ def test_the_defaults_in_the_help_are_the_librarys():
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (options.EstimatorName, Estimator),
+        (options.EstimatorName, EstimatorName),
         (options.SmallClassesName, SmallClasses),
         (options.DtypeName, Dtype),
         (options.HeadName, inspect.signature(HeadRecipe).parameters["kind"].annotation),

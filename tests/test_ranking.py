@@ -146,8 +146,8 @@ rank  checkpoint   distance ± s.e.  tie  nearest source task  prior  parameters
    1  org/model-1  0.1234 ± 0.0040  ≈1   task1                    –      11.7 M
    2  org/model-2  0.1244 ± 0.0041  ≈1   task2                0.715           –
    3  org/model-3  0.2000                task3                    –         999
-   4  org/model-4  0.2000 ± 0.0031  ≈3   task4                    –       2.5 B
-   5  org/model-5  0.2000 ± 0.0031  ≈3   task5                    –           –
+   4  org/model-4  0.2000 ± 0.0031  ≈4   task4                    –       2.5 B
+   5  org/model-5  0.2000 ± 0.0031  ≈4   task5                    –           –
    6  org/none     –                     –                        –           –
 ≈1: cannot be told apart from number 1, the group's first; neighbours in different groups may be tied too."""
 
@@ -159,7 +159,7 @@ rank  checkpoint   distance ± s.e.  tie  nearest source task  prior  parameters
     ("change", "words"),
     [
         ({"items": ITEMS[3:5]}, "Candidates  9 in"),
-        ({"items": ITEMS[4:5]}, "≈3: cannot be told apart from number 4, the group's first;"),
+        ({"items": ITEMS[4:5]}, "≈4: cannot be told apart from number 4, the group's first;"),
         ({"n_measured": 1034}, "beans (train, 1,034 images"),
         ({"n_measured": None}, "beans (train, 1,034 images"),
         (

@@ -13,7 +13,7 @@ _DATA = "Data"
 _MEASURING = "Measuring"
 _SPACE = "What the embedding means (all embeddings to be compared need the same)"
 
-EstimatorName = Literal["monte_carlo", "exact", "empirical"]
+EstimatorName = Literal["monte_carlo", "exact", "empirical", "variational"]
 SmallClassesName = Literal["error", "keep", "drop"]
 SamplingName = Literal["natural", "balanced"]
 DtypeName = Literal["float32", "float64"]
@@ -139,7 +139,8 @@ Estimator = Annotated[
         "--estimator",
         panel=_MEASURING,
         help="monte_carlo draws labels from the model; exact sums over all classes (slow where there are "
-        "many); empirical takes the data's labels and makes a space of its own. Default: monte_carlo.",
+        "many); empirical takes the data's labels; variational is the paper's robust estimate, much slower "
+        "and without a standard error. Each of the last two makes a space of its own. Default: monte_carlo.",
     ),
 ]
 NLabels = Annotated[

@@ -126,8 +126,9 @@ def _legend(ranking: "Ranking", shown: Sequence["RankedCandidate"]) -> list[str]
     distant = [item for item in shown if item.distance is not None]
     tied = next((item for item in distant if len(item.tied) > 1), None)
     if tied is not None:
+        first = first_of_ties(tied)
         lines.append(
-            f"≈{tied.tie_group}: cannot be told apart from number {first_of_ties(tied)}, the group's first; "
+            f"≈{first}: cannot be told apart from number {first}, the group's first; "
             f"neighbours in different groups may be tied too."
         )
     if ranking.distance == "asymmetric" and any((item.distance or 0.0) < 0 for item in distant):
@@ -152,7 +153,7 @@ def _row(item: "RankedCandidate", digits: int, sizes: Counter[int], folder: str)
         str(item.rank),
         item.candidate.id.removeprefix(folder),
         distance,
-        f"≈{item.tie_group}" if tied else "",
+        f"≈{first_of_ties(item)}" if tied else "",
         item.source_task or "–",
         "–" if item.prior is None else f"{item.prior:.3f}",
         _count(item.candidate.parameters),
