@@ -31,8 +31,9 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(autouse=True)
 def _own_data_sets(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor to that of `datasets`."""
+    folder = tmp_path_factory.mktemp("data-sets")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(folder))  # read when it is first imported
     if "datasets" in sys.modules:
-        folder = tmp_path_factory.mktemp("data-sets")
         monkeypatch.setattr(sys.modules["datasets"].config, "HF_DATASETS_CACHE", folder)
 
 

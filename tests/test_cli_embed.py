@@ -10,7 +10,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import datasets
 import pytest
 from cli_data import save_images, save_probe, t2v, t2v_json
 
@@ -19,11 +18,6 @@ from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.probe import load_checkpoint
 
 SIZE = ("--image-size", 32)
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
 
 
 @pytest.fixture(scope="module")

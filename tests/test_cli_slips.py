@@ -1,6 +1,5 @@
 """Slips that must cost neither a file nor an hour: wrong paths, files that exist, an interrupt."""
 
-import datasets
 import pytest
 from cli_data import save_images, save_probe, t2v, t2v_json
 from factories import make_embedding
@@ -11,11 +10,6 @@ from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.task2vec import Task2Vec
 
 SIZE = ("--image-size", 32)
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
 
 
 @pytest.fixture(scope="module")
