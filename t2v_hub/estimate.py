@@ -1,7 +1,6 @@
 """The Fisher of one task in fixed blocks, and how far it moves when a group of images is left out."""
 
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,25 +148,15 @@ class TaskFisher:
     ) -> list[Array]:
         """Sums over some blocks in their order, whichever process measures or finds them."""
 
-        def own() -> dict[int, Array]:
-            found = {}
-            for index in self._own(indices):
-                sums = store.get(index, self._shape(index))
-                if sums is None:
-                    sums = self._block(self.layout.block(index), squares)
-                    store.put(index, sums)
-                found[index] = sums
-                bar.update(len(self.layout.block(index)) * self.processes.count)
-            return found
+        def sums_of(index: int) -> Array:
+            sums = store.get(index, self._shape(index))
+            if sums is None:
+                sums = self._block(self.layout.block(index), squares)
+                store.put(index, sums)
+            bar.update(len(self.layout.block(index)) * self.processes.count)
+            return sums
 
-        everything: dict[int, Array] = {}
-        for found in self.processes.share(own):
-            everything |= found
-        return [everything[index] for index in indices]
-
-    def _own(self, indices: Iterable[int]) -> list[int]:
-        """Those that fall to this process."""
-        return [index for index in indices if index % self.processes.count == self.processes.index]
+        return self.processes.share_out(indices, sums_of)
 
     def _relative(self, total: Array, shown: Array, n_samples: int) -> tuple[Array, Array]:
         """The Fisher of the first images, and its relative deviations in the replicates."""
@@ -193,17 +182,12 @@ class TaskFisher:
             )
         with self._bar("heads", self._n_replicates) as bar:
 
-            def own() -> dict[int, Head]:
-                fitted = {}
-                for replicate in self._own(range(self._n_replicates)):
-                    fitted[replicate] = self._fit(self._factors[replicate])
-                    bar.update(self.processes.count)
-                return fitted
+            def head_of(replicate: int) -> Head:
+                head = self._fit(self._factors[replicate])
+                bar.update(self.processes.count)
+                return head
 
-            heads: dict[int, Head] = {}
-            for fitted in self.processes.share(own):
-                heads |= fitted
-        self._heads = [heads[replicate] for replicate in range(self._n_replicates)]
+            self._heads = self.processes.share_out(range(self._n_replicates), head_of)
 
     def _fit(self, weights: Array) -> Head:
         return self.recipe.fit(
@@ -213,17 +197,12 @@ class TaskFisher:
     def _read_features(self) -> Array:
         with self._bar("features", self.layout.n_samples) as bar:
 
-            def own() -> dict[int, Array]:
-                found = {}
-                for index in self._own(range(self.layout.n_blocks)):
-                    found[index] = self._features_of(self.layout.block(index))
-                    bar.update(len(found[index]) * self.processes.count)
-                return found
+            def features_of(index: int) -> Array:
+                features = self._features_of(self.layout.block(index))
+                bar.update(len(features) * self.processes.count)
+                return features
 
-            blocks: dict[int, Array] = {}
-            for found in self.processes.share(own):
-                blocks |= found
-        result = np.concatenate([blocks[index] for index in range(self.layout.n_blocks)])
+            result = np.concatenate(self.processes.share_out(range(self.layout.n_blocks), features_of))
         bad = int((~np.isfinite(result).all(axis=1)).sum())
         if bad:
             raise ProbeOutputError(
@@ -341,13 +320,15 @@ class TaskFisher:
 
     def _inputs(self, start: int, stop: int) -> Tensor:
         """Images of one pass, filled up with the last one so that every pass has one shape."""
-        places = np.minimum(np.arange(start, start + self._pass_size), stop - 1)
+        return self._chosen(np.minimum(np.arange(start, start + self._pass_size), stop - 1))
+
+    def _chosen(self, places: NDArray[np.int64]) -> Tensor:
         pixels = torch.from_numpy(self.sample.images[places]).to(self.probe.device)
         return self.probe.preprocessing.normalise(pixels).to(next(self.probe.module.parameters()).dtype)
 
     def _shrink(self, error: BaseException) -> None:
         """Halve the pass after running out of memory; anything else is raised again."""
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise error
         if self._pass_size == 1:
             raise InsufficientMemoryError(
@@ -370,7 +351,8 @@ class TaskFisher:
         return tqdm(total=total, desc=f"{self._name}: {what}", disable=disable, leave=False)
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of the machine or of its accelerator."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()

@@ -125,9 +125,7 @@ class HeadRecipe:
         """
         features = features.astype(np.float64)
         weights = np.ones(len(features)) if weights is None else weights
-        if labels.ndim == 1:  # every class alike, here too
-            weights = weights / np.bincount(labels, weights=weights)[labels]
-        share = weights / weights.sum()
+        share = shares(labels, weights)
         mean = share @ features
         deviation = np.sqrt(share @ np.square(features - mean))
         if self.scaling == "common":
@@ -217,6 +215,19 @@ class HeadRecipe:
                 loss.backward()
                 optimiser.step()
         return weight.detach().double().numpy(), bias.detach().double().numpy()
+
+
+def shares(labels: Labels, weights: Array) -> Array:
+    """What each image counts, ``(n,)`` of sum 1: every class alike, but for several labels per image.
+
+    Args:
+        labels: As `HeadRecipe.fit` takes them.
+        weights: ``(n,)``, positive, how much each image counts within its class.
+    """
+    if labels.ndim == 1:
+        weights = weights / np.bincount(labels, weights=weights)[labels]
+    result: Array = weights / weights.sum()
+    return result
 
 
 def _temperature(logits: Array, share: Array, target: float, *, multi_label: bool) -> float:

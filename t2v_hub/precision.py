@@ -1,15 +1,12 @@
 """The variational estimate of one task: the precision at which each filter's weights must be known."""
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from t2v_hub.data import DecodedSample
 from t2v_hub.errors import InsufficientMemoryError
-from t2v_hub.estimate import Estimate, TaskFisher, _out_of_memory
+from t2v_hub.estimate import Estimate, TaskFisher, out_of_memory
 from t2v_hub.fisher.variational import Images, Optimum, VariationalLoss, VariationalRecipe
-from t2v_hub.head import Head, HeadRecipe
+from t2v_hub.head import Head, HeadRecipe, shares
 from t2v_hub.probe import ProbeNetwork
 
 _N_LABELS = 4  # drawn per image for the start: backward passes are cheaper than new images
@@ -56,6 +53,7 @@ class TaskPrecision(TaskFisher):
             progress=progress,
             name=name,
         )
+        self._chances = shares(sample.labels, sample.weights)
         self._loss = VariationalLoss(
             probe.features, probe.layers, recipe=recipe, beta=beta, seed=seed, pass_size=self._pass_size
         )
@@ -83,7 +81,9 @@ class TaskPrecision(TaskFisher):
         )
 
     def _optimum(self) -> Optimum:
-        images = Images(self._chosen, self.sample.labels, self._labels, self._chances())
+        images = Images(
+            self._chosen, self.sample.labels, self._labels, shares(self.sample.labels, self.sample.weights)
+        )
         with self._bar("variational", self._loss.n_steps) as bar:
 
             def advance() -> None:
@@ -92,7 +92,7 @@ class TaskPrecision(TaskFisher):
             try:
                 return self._loss.minimise(self._head.weight, self._head.bias, images, on_step=advance)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 # No smaller passes: these would draw other noise, and go through another half of the steps.
                 raise InsufficientMemoryError(
@@ -100,15 +100,3 @@ class TaskPrecision(TaskFisher):
                     f"the memory of {self.probe.device} with {self.probe.name!r}. Use a smaller batch_size "
                     f"(on an accelerator), a smaller image_size or fewer filters."
                 ) from error
-
-    def _chances(self) -> NDArray[np.float64]:
-        """Of each image to be drawn: every class alike, but for several labels, where classes overlap."""
-        weights, labels = self.sample.weights, self.sample.labels
-        if not self.multi_label:
-            weights = weights / np.bincount(labels, weights=weights)[labels]
-        chances: NDArray[np.float64] = weights / weights.sum()
-        return chances
-
-    def _chosen(self, places: NDArray[np.int64]) -> Tensor:
-        pixels = torch.from_numpy(self.sample.images[places]).to(self.probe.device)
-        return self.probe.preprocessing.normalise(pixels).to(next(self.probe.module.parameters()).dtype)

@@ -1,7 +1,7 @@
 """The processes that share the work: one, or those that ``accelerate launch`` or ``torchrun`` started."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -52,3 +52,16 @@ class Processes:
             if reason is not None:
                 raise reason
         return [result for result, _ in results]
+
+    def share_out(self, indices: Sequence[int], work: Callable[[int], T]) -> list[T]:
+        """What ``work`` returns for each index, in order; each process does those that fall to it in turn.
+
+        Raises:
+            Exception: As `share`.
+        """
+        done: dict[int, T] = {}
+        for part in self.share(
+            lambda: {index: work(index) for index in indices if index % self.count == self.index}
+        ):
+            done |= part
+        return [done[index] for index in indices]

@@ -392,7 +392,7 @@ def test_classes_are_drawn_alike():
         progress=False, name="it",
     )  # fmt: skip
 
-    chances = estimate._chances()
+    chances = estimate._chances
     assert chances[:12].sum() == pytest.approx(0.5)
     assert chances[12:] == pytest.approx(np.full(4, 0.125))
 
