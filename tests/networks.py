@@ -98,6 +98,15 @@ def transformers_networks() -> dict[str, Callable[[], nn.Module]]:
         "MobileNetV2": lambda: hf.MobileNetV2ForImageClassification(
             hf.MobileNetV2Config(depth_multiplier=0.35, min_depth=8, image_size=SIDE, num_labels=5)
         ),
+        "MobileNetV1": lambda: hf.MobileNetV1ForImageClassification(
+            hf.MobileNetV1Config(depth_multiplier=0.125, min_depth=8, image_size=SIDE, num_labels=5)
+        ),
+        "EfficientNet": lambda: hf.EfficientNetForImageClassification(
+            hf.EfficientNetConfig(
+                width_coefficient=0.25, depth_coefficient=0.25, depth_divisor=4, hidden_dim=320,
+                image_size=SIDE, num_labels=5,
+            )
+        ),
         "RegNet": lambda: hf.RegNetForImageClassification(
             hf.RegNetConfig(
                 embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], groups_width=4, num_labels=5

@@ -36,20 +36,24 @@ def assert_like_autograd(
         measured = SquaredGradients(module, features, layers, way=way)
         outputs = measured.forward(inputs)
         generator = torch.Generator().manual_seed(3)
-        directions = torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
-        first = measured.backward(directions, keep=True)
-        again = measured.backward(directions)
+        shape = (len(inputs), 2, outputs.shape[1])
+        directions = torch.randn(shape, generator=generator, dtype=torch.float64).to(outputs)
+        first = measured.backward(directions[:, 0], keep=True)
+        again = measured.backward(directions[:, 0], keep=True)
+        # The graph, and what else is kept of it, must serve another direction as well.
+        second = measured.backward(directions[:, 1])
         expected = autograd_squares(features, layers, inputs, directions)
 
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     assert first.dtype == torch.float64
-    assert first.shape == expected.shape
+    actual = torch.stack([first, second], dim=1).flatten(0, 1)
+    assert actual.shape == expected.shape
     start = 0
     for layer in layers:
         part = slice(start, start + layer.n_filters)
         start += layer.n_filters
         floor = 1e-6 * expected[:, part].mean(dim=1, keepdim=True)
-        error = (first[:, part] - expected[:, part]).abs() / torch.maximum(expected[:, part], floor)
+        error = (actual[:, part] - expected[:, part]).abs() / torch.maximum(expected[:, part], floor)
         assert torch.nan_to_num(error).max() <= rtol, f"{layer.name}: {error.max():.2e}"
     assert expected.sum(dim=1).min() > 0
     return measured
@@ -146,6 +150,26 @@ def test_squares_do_not_depend_on_the_size_of_chunks(chunk, way, monkeypatch):
     monkeypatch.setattr(kernels, "_CHUNK_BYTES", chunk)
 
     assert_like_autograd(module, probe.features, probe.layers, images(5), rtol=1e-8, way=way)
+
+
+def test_gram_matrices_are_made_once_and_kept_only_where_they_are_small(monkeypatch):
+    """Another label needs no new ones; on large maps they would outgrow the activations."""
+    inputs = images(side=12)
+    module = shaken(
+        Flat(nn.Conv2d(3, 6, 3), nn.Tanh(), nn.MaxPool2d(4), nn.Conv2d(6, 8, 2), nn.Tanh())
+    ).double()
+    made = []
+    unfold = F.unfold
+    monkeypatch.setattr(kernels.F, "unfold", lambda *args: made.append(1) or unfold(*args))
+    with frozen(module):
+        measured = SquaredGradients(module, module, layers_of(module, inputs), way="positions")
+        directions = torch.randn(3, 8, generator=torch.Generator().manual_seed(0)).double()
+        measured.forward(inputs)  # and compared with autograd
+        made.clear()
+        for more in (True, True, False):
+            measured.backward(directions, keep=more)
+
+    assert len(made) == 3 + 1  # 100 positions of 27 numbers each: not kept; one of 24: kept
 
 
 class Twice(nn.Module):

@@ -11,11 +11,12 @@ filter f: ``|G_f|^2 = g_f^T (A A^T) g_f``, which is cheaper where positions are 
   the area of the kernel times fewer products (convolutions only).
 
 Which one is taken follows from the sizes of one example alone, so a batch of any size, and any part of
-it, is computed alike.
+it, is computed alike. Gram matrices do not hang on g: further backward passes of the same batch find them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -31,6 +32,16 @@ _CHUNK_BYTES = 64 << 20
 
 # What moving one number costs, in products of a matrix product; measured on CPUs, where it decides.
 _UNFOLDED, _SHIFTED = 64, 32
+
+# What an operation costs in two smaller products instead of one; measured with 196 tokens.
+_TWO_PRODUCTS = 1.25
+
+# Convolutions in groups go several examples at a time up to this many positions and weights of a filter.
+# Measured: above, one after the other is faster, since it stays in the cache.
+_SMALL_MAP, _SMALL_FILTER = 1024, 256
+
+Grams = dict[int, Tensor]
+"""Gram matrices by the first example of their part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +60,17 @@ class Factors:
         """The gradients, ``(batch, n_filters, n_weights)``."""
         return self.left @ self.right
 
-    def squares(self, way: Way | None = None) -> Tensor:
-        """Squared norm of each filter's gradient, ``(batch, n_filters)``."""
+    def squares(self, way: Way | None = None, *, grams: Grams | None = None) -> Tensor:
+        """Squared norm of each filter's gradient, ``(batch, n_filters)``.
+
+        Args:
+            way: None for the one with the fewest operations.
+            grams: Where Gram matrices are found, and left for other ``left`` if no larger than ``right``.
+        """
         filters, positions = self.left.shape[-2:]
         weights = self.right.shape[-1]
         if way is None:
-            few_positions = 2 * positions * (weights + filters) < filters * weights
+            few_positions = _TWO_PRODUCTS * positions * (weights + filters) < filters * weights
             way = "positions" if few_positions else "gradients"
         largest = filters * weights if way == "gradients" else positions * positions
         rows = []
@@ -63,7 +79,9 @@ class Factors:
             if way == "gradients":
                 rows.append(_squares(left @ right))
             else:
-                rows.append(_norms(left, right @ right.transpose(1, 2)))
+                gram = _kept(grams, part, right.numel(), partial(_gram, right))
+                tokens = left.transpose(1, 2)  # as they lie in memory: (batch, positions, filters)
+                rows.append(((gram @ tokens) * tokens).sum(dim=1).clamp_min(0))
         return torch.cat(rows)
 
 
@@ -110,56 +128,82 @@ class Patches:
         """The gradients, ``(batch, n_filters, n_weights)``."""
         return torch.cat(list(self._gradients()))
 
-    def squares(self, way: Way | None = None) -> Tensor:
-        """Squared norm of each filter's gradient, ``(batch, n_filters)``."""
+    def squares(self, way: Way | None = None, *, grams: Grams | None = None) -> Tensor:
+        """Squared norm of each filter's gradient, ``(batch, n_filters)``.
+
+        Args:
+            way: None for the one with the fewest operations.
+            grams: Where Gram matrices are found, and left for other gradients if no larger than the input.
+        """
         way = way or self.way()
         if way == "gradients":
             return torch.cat([_squares(rows) for rows in self._gradients()])
-        return torch.cat(list(self._by_positions() if way == "positions" else self._by_shifts()))
+        positions = self.output_gradient.shape[2:].numel()
+        largest, make = self._by_positions() if way == "positions" else self._by_shifts()
+        rows = []
+        for part in _chunks(len(self.input), largest * self.input.element_size()):
+            left = self.output_gradient[part].reshape(-1, self.groups, self._filters_of_group, positions)
+            gram = _kept(grams, part, self.input[part].numel(), partial(make, part))
+            rows.append(_norms(left, gram).flatten(1))
+        return torch.cat(rows)
+
+    @property
+    def _filters_of_group(self) -> int:
+        return self.weight.shape[0] // self.groups
 
     def _gradients(self) -> Iterator[Tensor]:
         """The gradients in parts of the batch."""
         batch, filters = len(self.input), self.weight.shape[0]
-        if self.input.device.type == "cpu":
-            # One example after the other is as fast as the whole batch, and faster than unfolded patches.
-            for i in range(batch):
-                one = slice(i, i + 1)
-                _, gradient, _ = torch.ops.aten.convolution_backward(
-                    self.output_gradient[one], self.input[one], self.weight, None,
-                    self.stride, self.padding, self.dilation, False, (0, 0), self.groups,
-                    (False, True, False),
-                )  # fmt: skip
-                yield gradient.reshape(1, filters, -1)
+        positions, weights = self.output_gradient.shape[2:].numel(), self.weight[0].numel()
+        if self.input.device.type != "cpu" or self._sees_single_pixels():
+            largest = max(filters * weights, self.groups * positions * weights)
+            for part in _chunks(batch, largest * self.input.element_size()):
+                left = self.output_gradient[part].reshape(-1, self.groups, self._filters_of_group, positions)
+                yield (left @ self._unfolded(part).transpose(2, 3)).flatten(1, 2)
             return
-        for left, patches in self._unfolded(self.weight.numel()):
-            yield (left @ patches.transpose(2, 3)).flatten(1, 2)
+        # One example after the other is as fast as the whole batch, and faster than unfolded patches.
+        # Groups do not mix, so the groups of several examples can be those of one.
+        together = self.groups > 1 and positions <= _SMALL_MAP and weights <= _SMALL_FILTER
+        step = batch if together else 1
+        for start in range(0, batch, step):
+            g, a = self.output_gradient[start : start + step], self.input[start : start + step]
+            _, gradient, _ = torch.ops.aten.convolution_backward(
+                g.reshape(1, -1, *g.shape[2:]), a.reshape(1, -1, *a.shape[2:]),
+                self.weight.repeat(len(a), 1, 1, 1), None,
+                self.stride, self.padding, self.dilation, False, (0, 0), self.groups * len(a),
+                (False, True, False),
+            )  # fmt: skip
+            yield gradient.reshape(len(a), filters, -1)
 
-    def _by_positions(self) -> Iterator[Tensor]:
+    def _sees_single_pixels(self) -> bool:
+        return tuple(self.weight.shape[2:]) == (1, 1) and self.padding == (0, 0)
+
+    def _unfolded(self, part: slice) -> Tensor:
+        """Patches by groups, ``(batch, groups, weights of a filter, positions)``."""
+        a = self.input[part]
+        if self._sees_single_pixels():
+            patches = a[:, :, :: self.stride[0], :: self.stride[1]].flatten(2)
+        else:
+            patches = F.unfold(a, tuple(self.weight.shape[2:]), self.dilation, self.padding, self.stride)
+        return patches.view(len(a), self.groups, -1, patches.shape[-1])
+
+    def _by_positions(self) -> tuple[int, Callable[[slice], Tensor]]:
+        """Numbers that one example takes at most, and what makes its Gram matrices."""
         positions = self.output_gradient.shape[2:].numel()
-        for left, patches in self._unfolded(self.groups * positions**2):
-            yield _norms(left, patches.transpose(2, 3) @ patches).flatten(1)
 
-    def _unfolded(self, largest: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Output gradients and patches by groups, in parts in which a tensor of that size still fits."""
-        size, positions = tuple(self.weight.shape[2:]), self.output_gradient.shape[2:].numel()
-        largest = max(largest, self.groups * positions * self.weight[0].numel())
-        for part in _chunks(len(self.input), largest * self.input.element_size()):
-            a = self.input[part]
-            if size == (1, 1) and self.padding == (0, 0):
-                patches = a[:, :, :: self.stride[0], :: self.stride[1]].flatten(2)
-            else:
-                patches = F.unfold(a, size, self.dilation, self.padding, self.stride)
-            yield (
-                self.output_gradient[part].reshape(len(a), self.groups, -1, positions),
-                patches.view(len(a), self.groups, -1, positions),
-            )
+        def grams(part: slice) -> Tensor:
+            patches = self._unfolded(part)
+            return patches.transpose(2, 3) @ patches
 
-    def _by_shifts(self) -> Iterator[Tensor]:
+        return self.groups * positions * max(positions, self.weight[0].numel()), grams
+
+    def _by_shifts(self) -> tuple[int, Callable[[slice], Tensor]]:
+        """As `_by_positions`."""
         rows, columns = self.padding
         height, width = self.output_gradient.shape[2:]
         above, beside = self.input.shape[2] + 2 * rows, self.input.shape[3] + 2 * columns
-        largest = self.groups * (above * beside) ** 2 * self.input.element_size()
-        for part in _chunks(len(self.input), largest):
+
+        def grams(part: slice) -> Tensor:
             a = F.pad(self.input[part], (columns, columns, rows, rows))
             a = a.reshape(len(a), self.groups, -1, above * beside)
             whole = (a.transpose(2, 3) @ a).view(len(a), self.groups, above, beside, above, beside)
@@ -169,8 +213,9 @@ class Patches:
                 for x in range(0, self.weight.shape[3] * self.dilation[1], self.dilation[1]):
                     along = slice(x, x + (width - 1) * self.stride[1] + 1, self.stride[1])
                     gram += whole[:, :, down, along, down, along]
-            left = self.output_gradient[part].reshape(len(a), self.groups, -1, height * width)
-            yield _norms(left, gram.view(len(a), self.groups, height * width, -1)).flatten(1)
+            return gram.view(len(a), self.groups, height * width, -1)
+
+        return self.groups * (above * beside) ** 2, grams
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,8 +228,8 @@ class Scales:
         """The gradients, ``(batch, n_filters, 1)``."""
         return self.values.unsqueeze(2)
 
-    def squares(self, way: Way | None = None) -> Tensor:
-        """Squared gradient of each scale, ``(batch, n_filters)``."""
+    def squares(self, way: Way | None = None, *, grams: Grams | None = None) -> Tensor:
+        """Squared gradient of each scale, ``(batch, n_filters)``; there is one way."""
         return self.values.square()
 
 
@@ -200,16 +245,28 @@ class Call:
         input: What went in; batch first.
         options: The operation's other arguments, by name.
         version: The input's version at that time, to notice changes in place.
+        grams: Kept for further backward passes.
     """
 
     kernel: Kernel
     input: Tensor
     options: Mapping[str, Any]
     version: int
+    grams: Grams = field(default_factory=dict)
 
-    def squares(self, weight: Tensor, output_gradient: Tensor, way: Way | None = None) -> Tensor:
-        """Mean square of each filter's gradient, ``(batch, n_filters)`` float64."""
-        rows = self.kernel(self.input, weight, output_gradient, self.options).squares(way)
+    def squares(
+        self, weight: Tensor, output_gradient: Tensor, way: Way | None = None, *, keep: bool = False
+    ) -> Tensor:
+        """Mean square of each filter's gradient, ``(batch, n_filters)`` float64.
+
+        Args:
+            weight: Of the layer.
+            output_gradient: At the output of this use.
+            way: None for the one with the fewest operations.
+            keep: Whether another call with another gradient follows.
+        """
+        kernel = self.kernel(self.input, weight, output_gradient, self.options)
+        rows = kernel.squares(way, grams=self.grams if keep or self.grams else None)
         return rows.double() / (weight.numel() // weight.shape[0])
 
     def gradient(self, weight: Tensor, output_gradient: Tensor) -> Tensor:
@@ -266,6 +323,20 @@ def _squares(gradients: Tensor) -> Tensor:
 def _norms(left: Tensor, gram: Tensor) -> Tensor:
     """``l^T K l`` for each row l of ``left``; rounding may take it below zero."""
     return ((left @ gram) * left).sum(dim=-1).clamp_min(0)
+
+
+def _gram(right: Tensor) -> Tensor:
+    return right @ right.transpose(1, 2)
+
+
+def _kept(grams: Grams | None, part: slice, room: int, make: Callable[[], Tensor]) -> Tensor:
+    """The Gram matrices of a part, made where they are not at hand, kept where they fit into ``room``."""
+    gram = None if grams is None else grams.get(part.start)
+    if gram is None:
+        gram = make()
+        if grams is not None and gram.numel() <= room:
+            grams[part.start] = gram
+    return gram
 
 
 def _chunks(batch: int, largest: int) -> Iterator[slice]:

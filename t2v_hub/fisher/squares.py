@@ -228,6 +228,7 @@ class _Tape(TorchFunctionMode):
         self.unsupported: set[int] = set()
         self._results: dict[int, Tensor] = {}
         self._sums: dict[int, tuple[int, Tensor]] = {}
+        self._keep = False
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
@@ -266,7 +267,7 @@ class _Tape(TorchFunctionMode):
 
     def squares(self, outputs: Tensor, directions: Tensor, *, keep: bool) -> dict[int, Tensor]:
         """Squares per weight, ``(batch, n_filters)`` float64, of the weights that have a kernel."""
-        self._results, self._sums = {}, {}
+        self._results, self._sums, self._keep = {}, {}, keep
         if outputs.requires_grad:
             torch.autograd.backward(outputs, directions.to(outputs), retain_graph=keep)
         results = self._results
@@ -282,10 +283,10 @@ class _Tape(TorchFunctionMode):
         if call.kernel is linear:  # windows of one image follow one another: batch them apart
             gradient = gradient.reshape(self.batch, -1, gradient.shape[-1])
             a = call.input.reshape(self.batch, -1, call.input.shape[-1])
-            call = Call(call.kernel, a, call.options, call.version)
+            call = Call(call.kernel, a, call.options, call.version, call.grams)
         with torch.no_grad():
             if uses == 1:
-                self._results[key] = call.squares(weight, gradient, self.way)
+                self._results[key] = call.squares(weight, gradient, self.way, keep=self._keep)
                 return
             # A weight that is used twice: its gradients are summed before they are squared.
             total = call.gradient(weight, gradient)
