@@ -1,7 +1,8 @@
 """How much faster are several processes, and do they give the same bits?
 
-Starts itself with ``torchrun`` for each number of processes, one thread each, and prints seconds of the
-measurement (not of starting up) and a digest of the vector.
+Starts itself with ``torchrun`` for each number of processes, one thread each, in turn, and prints seconds of the
+measurement (of a few images first, so that starting up and imports do not count) and a digest of the vector;
+then each number's throughput beside that of the first, by the medians.
 
     python benchmarks/processes.py --data ../shared/kit/data/sign_digits/digits_0_4.parquet \
         --probe ../shared/kit/weights/resnet18.pqf_in1k.json
@@ -9,6 +10,7 @@ measurement (not of starting up) and a digest of the vector.
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -25,15 +27,28 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     if "LOCAL_RANK" in os.environ:
         measure(options)
         return
-    for count in options.counts:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        result = subprocess.run([*command, *sys.argv], env=environment, text=True, stdout=subprocess.PIPE)
-        print(f"{count} processes: {result.stdout.strip()}", flush=True)
+    seconds: dict[int, list[float]] = {count: [] for count in options.counts}
+    digests = set()
+    for _ in range(options.repeats):
+        for count in options.counts:
+            command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+            command += [f"--nproc-per-node={count}", *sys.argv]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            result = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, check=True)
+            spent, digest = result.stdout.split()
+            seconds[count].append(float(spent))
+            digests.add(digest)
+            print(f"{count} processes: {spent} s for {options.images} images, {digest}", flush=True)
+    medians = {count: statistics.median(times) for count, times in seconds.items()}
+    first = medians[options.counts[0]]
+    for count, median in medians.items():
+        print(f"{count} processes: {first / median:.2f} times the throughput")
+    print("the same bits" if len(digests) == 1 else "OTHER BITS")
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -47,13 +62,21 @@ def measure(options: argparse.Namespace) -> None:
         progress=False,
         device="cpu",
     )
+    warm_up = Task2Vec(
+        embedder.probe,
+        image_size=options.image_size,
+        max_samples=16,
+        cache=False,
+        progress=False,
+        device="cpu",
+    )
+    warm_up.embed(task)
     processes = Processes()
     processes.share(lambda: None)  # wait for all
     start = time.perf_counter()
     embedding = embedder.embed(task)
     if processes.is_main:
-        seconds = time.perf_counter() - start
-        print(f"{seconds:.1f} s for {options.images} images, digest {embedding.digest[:16]}")
+        print(f"{time.perf_counter() - start:.1f} {embedding.digest}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ ROUND = 8
 """Blocks after which it is decided whether the error is small enough."""
 
 _CPU_PASS = 8  # larger passes are not faster on a CPU, and one size for all keeps the bits
+_BACKWARD = 0.6  # what a further backward pass costs, in first passes
 _SHOWN = 3  # passes that show what another head changes; two at least, to tell changes from noise
 
 
@@ -156,7 +157,12 @@ class TaskFisher:
             bar.update(len(self.layout.block(index)) * self.processes.count)
             return sums
 
-        return self.processes.share_out(indices, sums_of)
+        def cost(index: int) -> float:
+            block = self.layout.block(index)
+            n_shown = sum(map(len, self._shown_in(block)))
+            return len(block) + _BACKWARD * n_shown * self._n_replicates
+
+        return self.processes.share_out(indices, sums_of, cost=cost)
 
     def _relative(self, total: Array, shown: Array, n_samples: int) -> tuple[Array, Array]:
         """The Fisher of the first images, and its relative deviations in the replicates."""
@@ -172,7 +178,21 @@ class TaskFisher:
 
     def _fit_heads(self) -> None:
         self._features = self._read_features()
-        self._head = self._fit(np.ones(self.layout.n_samples))
+        weights = np.concatenate([np.ones((1, self.layout.n_samples)), self._factors])
+        with self._bar("heads", len(weights)) as bar:
+
+            def head_of(row: int) -> Head:
+                head = self.recipe.fit(
+                    self._features,
+                    self.sample.labels,
+                    n_classes=self.n_classes,
+                    weights=weights[row],
+                    seed=self.seed,
+                )
+                bar.update(self.processes.count)
+                return head
+
+            self._head, *self._heads = self.processes.share_out(range(len(weights)), head_of)
         self._probabilities = self._head.probabilities(self._features)
         if self.estimator == "empirical":
             self._labels = self.sample.labels.astype(np.int64)[:, None]
@@ -180,19 +200,6 @@ class TaskFisher:
             self._labels = draw_labels(
                 self._probabilities, self.n_labels, seed=self.seed, multi_label=self.multi_label
             )
-        with self._bar("heads", self._n_replicates) as bar:
-
-            def head_of(replicate: int) -> Head:
-                head = self._fit(self._factors[replicate])
-                bar.update(self.processes.count)
-                return head
-
-            self._heads = self.processes.share_out(range(self._n_replicates), head_of)
-
-    def _fit(self, weights: Array) -> Head:
-        return self.recipe.fit(
-            self._features, self.sample.labels, n_classes=self.n_classes, weights=weights, seed=self.seed
-        )
 
     def _read_features(self) -> Array:
         with self._bar("features", self.layout.n_samples) as bar:

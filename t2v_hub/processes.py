@@ -53,15 +53,36 @@ class Processes:
                 raise reason
         return [result for result, _ in results]
 
-    def share_out(self, indices: Sequence[int], work: Callable[[int], T]) -> list[T]:
-        """What ``work`` returns for each index, in order; each process does those that fall to it in turn.
+    def share_out(
+        self,
+        indices: Sequence[int],
+        work: Callable[[int], T],
+        *,
+        cost: Callable[[int], float] = lambda _: 1.0,
+    ) -> list[T]:
+        """What ``work`` returns for each index, in order; each process does a share of equal cost.
+
+        Args:
+            indices: Of the pieces of work; the same in all processes, as their costs.
+            work: Does a piece.
+            cost: What a piece costs, in any unit.
 
         Raises:
             Exception: As `share`.
         """
+        own = self._own(indices, cost)
         done: dict[int, T] = {}
-        for part in self.share(
-            lambda: {index: work(index) for index in indices if index % self.count == self.index}
-        ):
+        for part in self.share(lambda: {index: work(index) for index in own}):
             done |= part
         return [done[index] for index in indices]
+
+    def _own(self, indices: Sequence[int], cost: Callable[[int], float]) -> list[int]:
+        """This process's pieces in order: the dearest first, each to whoever has least to do."""
+        loads = [0.0] * self.count
+        own = []
+        for index in sorted(indices, key=lambda index: (-cost(index), index)):
+            process = loads.index(min(loads))
+            loads[process] += cost(index)
+            if process == self.index:
+                own.append(index)
+        return sorted(own)

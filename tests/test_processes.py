@@ -79,3 +79,19 @@ def test_one_process_does_its_work_itself():
     assert processes.share(lambda: 5) == [5]
     with pytest.raises(DataError, match="broken"):
         processes.share(lambda: (_ for _ in ()).throw(DataError("broken")))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_work_is_shared_by_what_it_costs(count):
+    """Every piece falls to one process, and none has more to do than the others and one piece."""
+    costs = [32.0, 92, 32, 32, 92, 32, 32, 92, 16]
+    shares = []
+    for index in range(count):
+        processes = Processes()
+        processes.index, processes.count = index, count
+        shares.append(processes._own(range(len(costs)), costs.__getitem__))
+
+    assert sorted(place for share in shares for place in share) == list(range(len(costs)))
+    assert all(share == sorted(share) for share in shares)
+    loads = [sum(costs[place] for place in share) for share in shares]
+    assert max(loads) - min(loads) <= 32
