@@ -7,6 +7,7 @@ For each probe and one task, on few images and 4 classes:
   rounding error that moves an activation over a ReLU's edge changes single filters, in either.
 * ``monte_carlo`` against ``exact``: share of filters beyond 3 standard errors of the drawn labels,
   and the aggregate, for 5 seeds.
+* how far ``bfloat16`` (autocast) moves the vector, with drawn labels;
 * bit-equal vectors for batch sizes 1, 7 and 32.
 
     python benchmarks/exactness.py --data ../shared/kit/data/caltech101/landmarks.parquet \
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from t2v_hub import data
 from t2v_hub.data import DecodedSample
+from t2v_hub.distance import symmetric_distance
 from t2v_hub.fisher import SquaredGradients, frozen
 from t2v_hub.fisher.estimators import directions, draw_labels
 from t2v_hub.head import Head, HeadRecipe
@@ -77,6 +79,13 @@ def check(probe: ProbeNetwork, path: Path, images: int, labels: int) -> None:
         Task2Vec(probe, max_samples=images, batch_size=size, cache=False, progress=False).embed(task).fisher
         for size in (1, 7, 32)
     ]
+    rounded = Task2Vec(probe, max_samples=images, dtype="bfloat16", cache=False, progress=False).embed(task)
+    whole = Task2Vec(probe, max_samples=images, cache=False, progress=False).embed(task)
+    moved = np.linalg.norm(rounded.fisher - whole.fisher) / whole.norm
+    print(
+        f"  bfloat16 moves the vector by {moved:.1%} of its norm (its standard error: "
+        f"{whole.standard_error:.1%}); distance of both {symmetric_distance(rounded, whole):.5f}"
+    )
     same = all(np.array_equal(vectors[0], vector) for vector in vectors)
     print(f"  batch sizes 1, 7 and 32: {'the same bits' if same else 'DIFFERENT bits'}")
 

@@ -16,7 +16,6 @@ The table goes to standard output, and as JSON to ``--out``.
 """
 
 import argparse
-import contextlib
 import copy
 import gc
 import json
@@ -35,6 +34,7 @@ import torch
 from torch import nn
 
 from t2v_hub.fisher import SquaredGradients, frozen
+from t2v_hub.fisher.squares import casting
 from t2v_hub.probe import Preprocessing, ProbeNetwork
 
 NETWORKS = ["resnet18", "resnet34", "mobilenetv2_100", "convnext_tiny", "vit_small_patch16_224"]
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="8 is what embedding takes on a CPU")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--autocast", choices=["bfloat16", "float16"], default=None)
+    parser.add_argument("--autocast", choices=["bfloat16"], default=None)
     parser.add_argument("--out", type=Path, default=Path("build/fisher.json"))
     parser.add_argument("--quick", action="store_true", help="correctness only")
     parser.add_argument("--memory-of", choices=["plain", "ours"], help=argparse.SUPPRESS)
@@ -97,23 +97,17 @@ def steps(name: str, options: argparse.Namespace) -> tuple[Callable[[], None], C
     direction = torch.randn(options.batch, ours.n_features, device=options.device)
     dtype = getattr(torch, options.autocast) if options.autocast else None
 
-    def cast() -> contextlib.AbstractContextManager[object]:
-        if dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(options.device, dtype)
-
-    squares = SquaredGradients(module, ours.features, ours.layers)
+    squares = SquaredGradients(module, ours.features, ours.layers, autocast=dtype)
 
     def run_plain() -> None:
         other.zero_grad()
-        with cast():
+        with casting(inputs.device, dtype):
             features = plain.features(inputs)
         features.backward(direction.to(features.dtype))
         wait(options.device)
 
     def run_ours() -> None:
-        with cast():
-            squares.forward(inputs)
+        squares.forward(inputs)
         squares.backward(direction)
         wait(options.device)
 

@@ -15,6 +15,7 @@ from t2v_hub.data import DecodedSample
 from t2v_hub.errors import InsufficientMemoryError, ProbeOutputError, SmallerBatchWarning
 from t2v_hub.fisher import SquaredGradients
 from t2v_hub.fisher.estimators import Estimator, directions, draw_labels
+from t2v_hub.fisher.squares import casting
 from t2v_hub.head import Head, HeadRecipe
 from t2v_hub.probe import ProbeNetwork
 from t2v_hub.processes import Processes
@@ -72,6 +73,7 @@ class TaskFisher:
         batch_size: Images per pass on an accelerator.
         tolerance: Relative standard error of the embedding that is small enough; None for all images.
         standard_error: Whether to measure replicates.
+        autocast: Type of the passes; None for the probe's own.
         progress: Whether to show bars.
         name: What the bars call the task.
     """
@@ -88,6 +90,7 @@ class TaskFisher:
         batch_size: int,
         tolerance: float | None,
         standard_error: bool,
+        autocast: torch.dtype | None = None,
         progress: bool,
         name: str,
     ) -> None:
@@ -98,6 +101,7 @@ class TaskFisher:
         self.n_labels = n_labels
         self.seed = seed
         self.tolerance = tolerance
+        self.autocast = autocast
         self.processes = Processes()
         self.multi_label = sample.labels.ndim == 2
         self.n_classes = int(sample.labels.shape[1] if self.multi_label else sample.labels.max() + 1)
@@ -123,7 +127,9 @@ class TaskFisher:
             StorageError: A finished block cannot be kept.
         """
         self._fit_heads()
-        squares = SquaredGradients(self.probe.module, self.probe.features, self.probe.layers)
+        squares = SquaredGradients(
+            self.probe.module, self.probe.features, self.probe.layers, autocast=self.autocast
+        )
         n_blocks = self.layout.n_blocks
         step = n_blocks if self.tolerance is None else ROUND
         total, shown = np.zeros((1 + self._n_replicates, self._n_filters)), []
@@ -224,7 +230,7 @@ class TaskFisher:
         while start < samples.stop:
             stop = min(start + self._pass_size, samples.stop)
             try:
-                with torch.no_grad():
+                with torch.no_grad(), casting(self.probe.device, self.autocast):
                     features = self.probe.features(self._inputs(start, stop))[: stop - start]
             except (RuntimeError, MemoryError) as error:
                 self._shrink(error)

@@ -8,7 +8,7 @@ from t2v_hub.errors import SettingsError
 from t2v_hub.fisher.variational import VariationalRecipe
 from t2v_hub.head import HeadRecipe
 
-Dtype = Literal["float32", "float64"]
+Dtype = Literal["float32", "float64", "bfloat16"]
 EstimatorName = Literal["monte_carlo", "exact", "empirical", "variational"]
 Sampling = Literal["natural", "balanced"]
 
@@ -48,8 +48,13 @@ def check_settings(
         )
     if sampling not in ("natural", "balanced"):
         raise SettingsError(f"sampling must be 'natural' or 'balanced', not {sampling!r}.")
-    if dtype not in ("float32", "float64"):
-        raise SettingsError(f"dtype must be 'float32' or 'float64', not {dtype!r}.")
+    if dtype not in ("float32", "float64", "bfloat16"):
+        raise SettingsError(f"dtype must be 'float32', 'float64' or 'bfloat16', not {dtype!r}.")
+    if dtype == "bfloat16" and estimator == "variational":
+        raise SettingsError(
+            "The variational estimate sums up small steps, which bfloat16 would lose; choose "
+            "dtype='float32', or another estimator."
+        )
     if isinstance(beta, bool) or not isinstance(beta, int | float) or not (0 < beta < float("inf")):
         raise SettingsError(f"beta must be a finite number > 0, not {beta!r}.")
     if tolerance is not None and not (
@@ -82,7 +87,7 @@ def _check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip(".")
         raise SettingsError(
-            f"device={device!r} cannot be used here: {reason} Pass 'cpu', or None for what is at hand."
+            f"device={device!r} cannot be used here: {reason}. Pass 'cpu', or None for what is at hand."
         ) from error

@@ -71,7 +71,8 @@ class Task2Vec:
         beta: Weight of the prior in the robust precision.
         variational: How ``variational`` minimises; part of the space. None for its defaults, which take
             some 40 times the passes of ``monte_carlo`` with 1,000 images.
-        dtype: Type of the passes; sums are float64 in either.
+        dtype: Type of the passes; sums are float64 in all. ``bfloat16`` is autocast: faster on hardware
+            made for it, and rough, see ``docs/method.md``.
         device: Where to measure; None for what accelerate chooses.
         cache: Folder of finished embeddings and blocks; None for ``T2V_HOME``, False for none.
         progress: Whether to show bars (on a terminal).
@@ -316,6 +317,7 @@ class Task2Vec:
             batch_size=self.batch_size,
             tolerance=self.tolerance,
             standard_error=self.standard_error,
+            autocast=torch.bfloat16 if self.dtype == "bfloat16" else None,
             progress=self.progress,
             name=name,
         ).run(blocks)
@@ -328,7 +330,8 @@ class Task2Vec:
                 from accelerate import PartialState
 
                 device = str(PartialState().device) if self.probe.owned else str(self.probe.device)
-            self._placed = self.probe.placed(torch.device(device), getattr(torch, self.dtype))
+            dtype = torch.float64 if self.dtype == "float64" else torch.float32
+            self._placed = self.probe.placed(torch.device(device), dtype)
         return self._placed
 
     def _key(self, space: Space, decoded: DecodedSample, probe: ProbeNetwork) -> str:

@@ -255,6 +255,16 @@ def test_the_type_of_the_passes_does_not_matter_much(task):
     assert single.space == double.space
 
 
+def test_passes_under_autocast_are_recorded_and_near(task):
+    """Eight bits of precision in the passes; the sums keep theirs."""
+    single, half = embed(task), embed(task, dtype="bfloat16")
+
+    assert not np.array_equal(single.fisher, half.fisher)
+    assert np.linalg.norm(single.fisher - half.fisher) < 0.05 * single.norm
+    assert half.measurement.dtype == "bfloat16"
+    assert single.space == half.space
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_a_network_of_another_type_is_measured_in_a_copy(task, dtype):
     """Half precision squares to zero; the caller's network stays as it is."""
@@ -520,6 +530,11 @@ def test_other_failures_are_not_taken_for_a_lack_of_memory(task, monkeypatch):
         ({"beta": float("nan")}, "beta must be a finite number > 0, not nan"),
         ({"tolerance": 0.1, "standard_error": False}, "tolerance needs the standard error"),
         ({"tolerance": 1.5}, "tolerance must lie between 0 and 1, or be None, not 1.5"),
+        ({"dtype": "float16"}, "dtype must be 'float32', 'float64' or 'bfloat16', not 'float16'"),
+        (
+            {"dtype": "bfloat16", "estimator": "variational"},
+            "which bfloat16 would lose",
+        ),
         ({"beta": "small"}, "beta must be a finite number > 0, not 'small'"),
         ({"head": "l2"}, "head must be a HeadRecipe, such as .*, not 'l2'"),
         ({"device": "toaster"}, "device='toaster' cannot be used here: .*Pass 'cpu', or None"),

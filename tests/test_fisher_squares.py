@@ -152,6 +152,31 @@ def test_squares_do_not_depend_on_the_size_of_chunks(chunk, way, monkeypatch):
     assert_like_autograd(module, probe.features, probe.layers, images(5), rtol=1e-8, way=way)
 
 
+@pytest.mark.parametrize("way", kernels.WAYS)
+@pytest.mark.parametrize("family", ["resnet", "convnext", "vit", "mobilenetv2"])
+def test_squares_under_autocast_are_those_of_autograd_under_autocast(family, way):
+    """Passes are rounded to 8 bits; what is made of them is not, so nothing adds to that rounding."""
+    module = shaken(TIMM[family]())
+    probe = small_probe(module, normalisation=True)
+    inputs = images().float()
+    with frozen(module):
+        measured = SquaredGradients(module, probe.features, probe.layers, way=way, autocast=torch.bfloat16)
+        outputs = measured.forward(inputs)
+        directions = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(3))
+        actual = measured.backward(directions)
+        with torch.autocast("cpu", torch.bfloat16):
+            expected = autograd_squares(probe.features, probe.layers, inputs, directions.bfloat16()[:, None])
+
+    assert measured.slow == ()
+    for layer, ours, truth in zip(
+        probe.layers,
+        actual.split([layer.n_filters for layer in probe.layers], dim=1),
+        expected.split([layer.n_filters for layer in probe.layers], dim=1),
+        strict=True,
+    ):
+        assert (ours - truth).norm() <= 0.05 * truth.norm(), layer.name
+
+
 def test_gram_matrices_are_made_once_and_kept_only_where_they_are_small(monkeypatch):
     """Another label needs no new ones; on large maps they would outgrow the activations."""
     inputs = images(side=12)

@@ -16,7 +16,7 @@ _SPACE = "What the embedding means (all embeddings to be compared need the same)
 EstimatorName = Literal["monte_carlo", "exact", "empirical", "variational"]
 SmallClassesName = Literal["error", "keep", "drop"]
 SamplingName = Literal["natural", "balanced"]
-DtypeName = Literal["float32", "float64"]
+DtypeName = Literal["float32", "float64", "bfloat16"]
 HeadName = Literal["l2", "cv", "entropy", "adam"]
 
 
@@ -176,7 +176,7 @@ BatchSize = Annotated[
 ]
 Dtype = Annotated[
     DtypeName | None,
-    _option("--dtype", panel=_MEASURING, help="Type of the passes. Default: float32."),
+    _option("--dtype", panel=_MEASURING, help="Type of the passes; bfloat16 is autocast. Default: float32."),
 ]
 Device = Annotated[
     str | None,

@@ -12,6 +12,9 @@ filter f: ``|G_f|^2 = g_f^T (A A^T) g_f``, which is cheaper where positions are 
 
 Which one is taken follows from the sizes of one example alone, so a batch of any size, and any part of
 it, is computed alike. Gram matrices do not hang on g: further backward passes of the same batch find them.
+
+In passes of bfloat16, G itself is rounded to it, which no norm notices; Gram matrices, in whose products
+large terms may cancel, and all sums are float32.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -58,7 +61,7 @@ class Factors:
 
     def gradient(self) -> Tensor:
         """The gradients, ``(batch, n_filters, n_weights)``."""
-        return self.left @ self.right
+        return _wide(self.left @ self.right)
 
     def squares(self, way: Way | None = None, *, grams: Grams | None = None) -> Tensor:
         """Squared norm of each filter's gradient, ``(batch, n_filters)``.
@@ -80,7 +83,7 @@ class Factors:
                 rows.append(_squares(left @ right))
             else:
                 gram = _kept(grams, part, right.numel(), partial(_gram, right))
-                tokens = left.transpose(1, 2)  # as they lie in memory: (batch, positions, filters)
+                tokens = _wide(left).transpose(1, 2)  # as in memory: (batch, positions, filters)
                 rows.append(((gram @ tokens) * tokens).sum(dim=1).clamp_min(0))
         return torch.cat(rows)
 
@@ -126,7 +129,7 @@ class Patches:
 
     def gradient(self) -> Tensor:
         """The gradients, ``(batch, n_filters, n_weights)``."""
-        return torch.cat(list(self._gradients()))
+        return _wide(torch.cat(list(self._gradients())))
 
     def squares(self, way: Way | None = None, *, grams: Grams | None = None) -> Tensor:
         """Squared norm of each filter's gradient, ``(batch, n_filters)``.
@@ -144,7 +147,7 @@ class Patches:
         for part in _chunks(len(self.input), largest * self.input.element_size()):
             left = self.output_gradient[part].reshape(-1, self.groups, self._filters_of_group, positions)
             gram = _kept(grams, part, self.input[part].numel(), partial(make, part))
-            rows.append(_norms(left, gram).flatten(1))
+            rows.append(_norms(_wide(left), gram).flatten(1))
         return torch.cat(rows)
 
     @property
@@ -192,7 +195,7 @@ class Patches:
         positions = self.output_gradient.shape[2:].numel()
 
         def grams(part: slice) -> Tensor:
-            patches = self._unfolded(part)
+            patches = _wide(self._unfolded(part))
             return patches.transpose(2, 3) @ patches
 
         return self.groups * positions * max(positions, self.weight[0].numel()), grams
@@ -204,7 +207,7 @@ class Patches:
         above, beside = self.input.shape[2] + 2 * rows, self.input.shape[3] + 2 * columns
 
         def grams(part: slice) -> Tensor:
-            a = F.pad(self.input[part], (columns, columns, rows, rows))
+            a = F.pad(_wide(self.input[part]), (columns, columns, rows, rows))
             a = a.reshape(len(a), self.groups, -1, above * beside)
             whole = (a.transpose(2, 3) @ a).view(len(a), self.groups, above, beside, above, beside)
             gram = whole.new_zeros(len(a), self.groups, height, width, height, width)
@@ -265,13 +268,17 @@ class Call:
             way: None for the one with the fewest operations.
             keep: Whether another call with another gradient follows.
         """
-        kernel = self.kernel(self.input, weight, output_gradient, self.options)
+        kernel = self._kernel_of(weight, output_gradient)
         rows = kernel.squares(way, grams=self.grams if keep or self.grams else None)
         return rows.double() / (weight.numel() // weight.shape[0])
 
     def gradient(self, weight: Tensor, output_gradient: Tensor) -> Tensor:
         """Per-example gradients, ``(batch, n_filters, n_weights)``."""
-        return self.kernel(self.input, weight, output_gradient, self.options).gradient()
+        return self._kernel_of(weight, output_gradient).gradient()
+
+    def _kernel_of(self, weight: Tensor, output_gradient: Tensor) -> Factors | Patches | Scales:
+        dtype = output_gradient.dtype  # under autocast not always the input's
+        return self.kernel(self.input.to(dtype), weight.to(dtype), output_gradient, self.options)
 
 
 def convolution(a: Tensor, weight: Tensor, g: Tensor, options: Mapping[str, Any]) -> Patches:
@@ -292,12 +299,14 @@ def linear(a: Tensor, weight: Tensor, g: Tensor, options: Mapping[str, Any]) -> 
 
 def batch_norm(a: Tensor, weight: Tensor, g: Tensor, options: Mapping[str, Any]) -> Scales:
     """Gradients of batch normalisation's scales, with running statistics."""
+    a, g = _wide(a), _wide(g)
     normalised = F.batch_norm(a, options["running_mean"], options["running_var"], eps=options["eps"])
     return Scales((g * normalised).flatten(2).sum(dim=2) if g.dim() > 2 else g * normalised)
 
 
 def layer_norm(a: Tensor, weight: Tensor, g: Tensor, options: Mapping[str, Any]) -> Scales:
     """Gradients of layer normalisation's scales over the last dimension."""
+    a, g = _wide(a), _wide(g)
     normalised = F.layer_norm(a, options["normalized_shape"], eps=options["eps"])
     return Scales((g * normalised).flatten(1, -2).sum(dim=1) if g.dim() > 2 else g * normalised)
 
@@ -316,8 +325,14 @@ def _padded(
 
 def _squares(gradients: Tensor) -> Tensor:
     """Squared norms along the last dimension, without a copy of squares."""
-    norms: Tensor = torch.linalg.vector_norm(gradients, dim=-1)
+    wide = torch.float32 if gradients.dtype == torch.bfloat16 else None
+    norms: Tensor = torch.linalg.vector_norm(gradients, dim=-1, dtype=wide)
     return norms.square()
+
+
+def _wide(values: Tensor) -> Tensor:
+    """As float32 where they are bfloat16."""
+    return values.float() if values.dtype == torch.bfloat16 else values
 
 
 def _norms(left: Tensor, gram: Tensor) -> Tensor:
@@ -326,6 +341,7 @@ def _norms(left: Tensor, gram: Tensor) -> Tensor:
 
 
 def _gram(right: Tensor) -> Tensor:
+    right = _wide(right)
     return right @ right.transpose(1, 2)
 
 

@@ -40,6 +40,8 @@ class SquaredGradients:
         features: Maps a batch of inputs to ``(batch, n_features)`` through ``module``.
         layers: The weights to measure.
         way: How squares are taken in all layers; None for the fewest operations in each.
+        autocast: Type of the passes where torch deems it safe; squares are float32 and sums float64
+            all the same. None for the network's own type.
     """
 
     def __init__(
@@ -49,11 +51,13 @@ class SquaredGradients:
         layers: Sequence[FilterLayer],
         *,
         way: Way | None = None,
+        autocast: torch.dtype | None = None,
     ) -> None:
         self.module = module
         self.features = features
         self.layers = tuple(layers)
         self.way = way
+        self.autocast = autocast
         self.slow: tuple[FilterLayer, ...] = ()
         self._n_checked = 0
         self._copies_inputs = False
@@ -65,7 +69,11 @@ class SquaredGradients:
         """Features of a batch, ``(batch, n_features)``, detached; the graph is kept for `backward`."""
         # One example cannot show whether examples mix, but may be all that memory holds.
         if self._n_checked < min(len(inputs), 2):
-            self._check(inputs[:2])
+            autocast, self.autocast = self.autocast, None  # whose rounding would hide what is compared
+            try:
+                self._check(inputs[:2])
+            finally:
+                self.autocast = autocast
         return self._run(inputs)
 
     def backward(self, directions: Tensor, *, keep: bool = False) -> Tensor:
@@ -101,7 +109,7 @@ class SquaredGradients:
         fast = [layer for layer in self.layers if id(layer.weight) not in slow]
         while True:
             tape = _Tape(fast, len(inputs), way=self.way, copies_inputs=self._copies_inputs)
-            with torch.enable_grad(), tape:
+            with torch.enable_grad(), casting(inputs.device, self.autocast), tape:
                 outputs = self.features(inputs)
             if self._copies_inputs or not tape.changed_in_place():
                 break
@@ -164,7 +172,8 @@ class SquaredGradients:
         try:
             for inputs, direction in passes:
                 with torch.enable_grad(), self._allowing_changes():
-                    outputs = self.features(inputs)
+                    with casting(inputs.device, self.autocast):
+                        outputs = self.features(inputs)
                     gradients: Sequence[Tensor | None] = [None] * len(weights)
                     if outputs.requires_grad:
                         direction = direction.to(outputs)
@@ -183,6 +192,13 @@ class SquaredGradients:
         if self._copies_inputs:
             return torch.autograd.graph.allow_mutation_on_saved_tensors()
         return contextlib.nullcontext()
+
+
+def casting(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[object]:
+    """Autocast to a type on a device; nothing for None."""
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
 
 
 @contextlib.contextmanager
