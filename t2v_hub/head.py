@@ -1,7 +1,7 @@
 """The linear head: fitted on penultimate features, once per task, deterministic."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_hub.errors import SettingsError
+from t2v_hub.logistic import MAX_UNKNOWNS, fit_small
 
 Array = NDArray[np.float64]
 Labels = NDArray[Any]
@@ -123,54 +124,70 @@ class HeadRecipe:
             weights: ``(n,)``, positive, how much each image counts within its class; 1 where absent.
             seed: Of the folds of ``cv`` and of the draws of ``adam``.
         """
-        features = features.astype(np.float64)
-        weights = np.ones(len(features)) if weights is None else weights
-        share = shares(labels, weights)
-        mean = share @ features
-        deviation = np.sqrt(share @ np.square(features - mean))
-        if self.scaling == "common":
-            deviation = np.full_like(deviation, np.sqrt(np.square(deviation).mean()))
-        deviation = np.where(deviation > 1e-12 * (np.abs(mean) + 1e-30), deviation, 1.0)
-        standard = (features - mean) / deviation
-        if labels.ndim == 2:
-            columns = [
-                self._fit_one(standard, column.astype(np.int64), share, 2, seed) for column in labels.T
-            ]
-            # Two exclusive classes as one logit: the difference of both rows.
-            weight = np.stack([w[1] - w[0] for w, _ in columns])
-            bias = np.array([b[1] - b[0] for _, b in columns])
-            undecided = np.flatnonzero(labels.min(axis=0) != labels.max(axis=0))
-        else:
-            count = n_classes or int(labels.max()) + 1
-            weight, bias = self._fit_one(standard, labels, share, count, seed)
-            undecided = np.unique(labels)
-        if self.kind == "entropy":  # what is certain stays so
-            logits = standard @ weight[undecided].T + bias[undecided]
-            factor = _temperature(logits, share, self.entropy, multi_label=labels.ndim == 2)
-            weight[undecided] *= factor
-            bias[undecided] *= factor
-        weight = weight / deviation
-        return Head(weight, bias - weight @ mean, multi_label=labels.ndim == 2)
+        return self.fit_many([HeadProblem(features, labels, n_classes, weights)], seed=seed)[0]
 
-    def _fit_one(
-        self, x: Array, labels: Labels, share: Array, n_classes: int, seed: int
-    ) -> tuple[Array, Array]:
-        """Weights and biases ``(n_classes, ...)`` of one classifier over exclusive classes."""
-        weight, bias = np.zeros((n_classes, x.shape[1])), np.full(n_classes, _ABSENT)
-        present, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        if len(present) == 1:
-            bias[present] = 0.0
-            return weight, bias
-        balance = share * len(x)
+    def fit_many(self, problems: Sequence["HeadProblem"], *, seed: int = 0) -> list[Head]:
+        """Heads of this recipe, to the bit those that `fit` gives one by one; small ones side by side.
+
+        Args:
+            problems: What they are fitted to.
+            seed: As in `fit`.
+        """
+        scaled = [_Scaled.of(problem, each=self.scaling == "each") for problem in problems]
+        classifiers = [one for problem in scaled for one in problem.classifiers()]
+        solutions = iter(self._solved(classifiers, seed))
+        heads = []
+        for problem in scaled:
+            parts = [next(solutions) for _ in problem.classifiers()]
+            if problem.multi_label:
+                # Two exclusive classes as one logit: the difference of both rows.
+                weight = np.stack([w[1] - w[0] for w, _ in parts])
+                bias = np.array([b[1] - b[0] for _, b in parts])
+            else:
+                weight, bias = parts[0]
+            if self.kind == "entropy":  # what is certain stays so
+                undecided = problem.undecided()
+                logits = problem.x @ weight[undecided].T + bias[undecided]
+                factor = _temperature(logits, problem.share, self.entropy, multi_label=problem.multi_label)
+                weight[undecided] *= factor
+                bias[undecided] *= factor
+            weight = weight / problem.deviation
+            heads.append(Head(weight, bias - weight @ problem.mean, multi_label=problem.multi_label))
+        return heads
+
+    def _solved(self, classifiers: Sequence["_Classifier"], seed: int) -> list[tuple[Array, Array]]:
+        """Weights ``(n_classes, n_features)`` and biases of each, in order."""
+        results: dict[int, tuple[Array, Array]] = {}
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for place, one in enumerate(classifiers):
+            present = len(one.counts)
+            if present == 1:
+                results[place] = np.zeros((1, one.x.shape[1])), np.zeros(1)
+            elif self.kind in ("l2", "entropy") and present * len(one.x) <= MAX_UNKNOWNS:
+                alike.setdefault((*one.x.shape, present), []).append(place)
+        for (_, _, present), places in alike.items():
+            some = [classifiers[place] for place in places]
+            x, codes, share = (
+                np.stack([getattr(one, name) for one in some]) for name in ("x", "codes", "share")
+            )
+            weights, biases, solved = fit_small(x, codes, share, present, self.strength)
+            for place, weight, bias, good in zip(places, weights, biases, solved, strict=True):
+                if good:
+                    results[place] = weight, bias
+        for place, one in enumerate(classifiers):
+            if place not in results:
+                results[place] = self._fit_large(one, seed)
+        return [one.with_absent(*results[place]) for place, one in enumerate(classifiers)]
+
+    def _fit_large(self, one: "_Classifier", seed: int) -> tuple[Array, Array]:
+        balance = one.share * len(one.x)
         if self.kind == "adam":
-            weight[present], bias[present] = self._adam(x, codes, balance, len(present), seed)
-            return weight, bias
-        coefficients, intercepts = self._logistic(x, codes, balance, counts, seed)
-        if len(present) == 2:  # scikit-learn's one row is the difference of two opposite ones
+            return self._adam(one.x, one.codes, balance, len(one.counts), seed)
+        coefficients, intercepts = self._logistic(one.x, one.codes, balance, one.counts, seed)
+        if len(one.counts) == 2:  # scikit-learn's one row is the difference of two opposite ones
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
             intercepts = np.concatenate([-intercepts, intercepts]) / 2
-        weight[present], bias[present] = coefficients, intercepts
-        return weight, bias
+        return coefficients, intercepts
 
     def _logistic(
         self, x: Array, codes: Labels, balance: Array, counts: Labels, seed: int
@@ -215,6 +232,82 @@ class HeadRecipe:
                 loss.backward()
                 optimiser.step()
         return weight.detach().double().numpy(), bias.detach().double().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class HeadProblem:
+    """What a head is fitted to; see `HeadRecipe.fit`."""
+
+    features: NDArray[Any]
+    labels: Labels
+    n_classes: int | None = None
+    weights: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Classifier:
+    """One classifier over exclusive classes, of which ``present`` occur.
+
+    ``x`` is ``(n, n_features)``, ``codes`` are places in ``present``, ``share`` sums to 1.
+    """
+
+    x: Array
+    codes: NDArray[np.int64]
+    share: Array
+    present: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    n_classes: int
+
+    @classmethod
+    def of(cls, x: Array, labels: Labels, share: Array, n_classes: int) -> Self:
+        present, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        return cls(x, codes.astype(np.int64), share, present.astype(np.int64), counts, n_classes)
+
+    def with_absent(self, weight: Array, bias: Array) -> tuple[Array, Array]:
+        """The rows among those of classes that do not occur."""
+        weights, biases = np.zeros((self.n_classes, weight.shape[1])), np.full(self.n_classes, _ABSENT)
+        weights[self.present], biases[self.present] = weight, bias
+        return weights, biases
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """A problem whose features are centred and divided."""
+
+    x: Array
+    labels: Labels
+    share: Array
+    mean: Array
+    deviation: Array
+    n_classes: int
+
+    @classmethod
+    def of(cls, problem: HeadProblem, *, each: bool) -> Self:
+        features, labels = problem.features.astype(np.float64), problem.labels
+        share = shares(labels, np.ones(len(features)) if problem.weights is None else problem.weights)
+        mean = share @ features
+        deviation = np.sqrt(share @ np.square(features - mean))
+        if not each:
+            deviation = np.full_like(deviation, np.sqrt(np.square(deviation).mean()))
+        deviation = np.where(deviation > 1e-12 * (np.abs(mean) + 1e-30), deviation, 1.0)
+        n_classes = labels.shape[1] if labels.ndim == 2 else problem.n_classes or int(labels.max()) + 1
+        return cls((features - mean) / deviation, labels, share, mean, deviation, n_classes)
+
+    @property
+    def multi_label(self) -> bool:
+        return self.labels.ndim == 2
+
+    def classifiers(self) -> list[_Classifier]:
+        """One; for several labels per image, one for each class."""
+        if not self.multi_label:
+            return [_Classifier.of(self.x, self.labels, self.share, self.n_classes)]
+        return [_Classifier.of(self.x, column.astype(np.int64), self.share, 2) for column in self.labels.T]
+
+    def undecided(self) -> NDArray[np.int64]:
+        """Classes that occur, and, of several per image, are not in all of them."""
+        if self.multi_label:
+            return np.flatnonzero(self.labels.min(axis=0) != self.labels.max(axis=0))
+        return np.unique(self.labels).astype(np.int64)
 
 
 def shares(labels: Labels, weights: Array) -> Array:

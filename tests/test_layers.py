@@ -18,6 +18,7 @@ LAYERS = {
     "embedding": 2,
     "fisher": 3,
     "distance": 3,
+    "logistic": 3,
     "head": 3,
     "blocks": 3,
     "replication": 3,
