@@ -4,9 +4,11 @@ import numpy as np
 
 from t2v_hub.data import DecodedSample
 from t2v_hub.errors import InsufficientMemoryError
-from t2v_hub.estimate import Estimate, TaskFisher, out_of_memory
+from t2v_hub.estimate import Estimate, TaskFisher
+from t2v_hub.fisher import SquaredGradients
 from t2v_hub.fisher.variational import Images, Optimum, VariationalLoss, VariationalRecipe
 from t2v_hub.head import Head, HeadRecipe, shares
+from t2v_hub.passes import out_of_memory
 from t2v_hub.probe import ProbeNetwork
 
 _N_LABELS = 4  # drawn per image for the start: backward passes are cheaper than new images
@@ -16,7 +18,8 @@ class TaskPrecision(TaskFisher):
     """Measures one sample with one probe: features and head as for the Fisher, then the minimisation.
 
     Args:
-        probe: The probe, placed where it is to run, inside `frozen`.
+        squares: Of the probe's features, placed where it is to run, inside `frozen`.
+        probe: The probe.
         sample: The images and labels.
         head: How the head is fitted at first.
         recipe: How the loss is minimised.
@@ -29,6 +32,7 @@ class TaskPrecision(TaskFisher):
 
     def __init__(
         self,
+        squares: SquaredGradients,
         probe: ProbeNetwork,
         sample: DecodedSample,
         *,
@@ -41,6 +45,7 @@ class TaskPrecision(TaskFisher):
         name: str,
     ) -> None:
         super().__init__(
+            squares,
             probe,
             sample,
             recipe=head,
@@ -55,7 +60,7 @@ class TaskPrecision(TaskFisher):
         )
         self._chances = shares(sample.labels, sample.weights)
         self._loss = VariationalLoss(
-            probe.features, probe.layers, recipe=recipe, beta=beta, seed=seed, pass_size=self._pass_size
+            probe.features, probe.layers, recipe=recipe, beta=beta, seed=seed, pass_size=self.passes.size
         )
 
     def minimise(self) -> Estimate:
@@ -68,21 +73,24 @@ class TaskPrecision(TaskFisher):
             ProbeOutputError: Features or gradients are not finite.
             InsufficientMemoryError: A pass does not fit into memory.
         """
-        self._loss.check(self._chosen(np.zeros(1, np.int64)))
+        self._loss.check(self.passes.chosen(np.zeros(1, np.int64)))
         self._fit_heads()
         optimum = self.processes.share(self._optimum)[0]
         head = Head(optimum.head_weight, optimum.head_bias, multi_label=self.multi_label)
         return Estimate(
             fisher=optimum.precision,
             n_samples=self.layout.n_samples,
-            deviations=np.zeros((0, self._n_filters)),
+            deviations=np.zeros((0, self.n_filters)),
             mean_confidence=float(head.probabilities(self._features).max(axis=1).mean()),
             pass_size=self._loss.pass_size,
         )
 
     def _optimum(self) -> Optimum:
         images = Images(
-            self._chosen, self.sample.labels, self._labels, shares(self.sample.labels, self.sample.weights)
+            self.passes.chosen,
+            self.sample.labels,
+            self._labels,
+            shares(self.sample.labels, self.sample.weights),
         )
         with self._bar("variational", self._loss.n_steps) as bar:
 

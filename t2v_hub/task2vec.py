@@ -1,7 +1,5 @@
 """`Task2Vec`: from a labelled data set to its embedding."""
 
-import dataclasses
-import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,31 +11,23 @@ import torch
 from torch import nn
 
 from t2v_hub import data as data_room
-from t2v_hub.blocks import BlockStore
+from t2v_hub.cache import EmbeddingCache
 from t2v_hub.data import DecodedSample
-from t2v_hub.embedding import (
-    Measurement,
-    Space,
-    TaskEmbedding,
-    TaskInfo,
-    canonical_json,
-)
-from t2v_hub.embedding.records import library_versions
-from t2v_hub.errors import CacheWarning, EmbeddingFileError, FewImagesWarning, T2VError
-from t2v_hub.estimate import Estimate, TaskFisher
-from t2v_hub.fisher import frozen
+from t2v_hub.embedding import Space, TaskEmbedding, TaskInfo
+from t2v_hub.errors import FewImagesWarning, T2VError
 from t2v_hub.fisher.variational import VariationalRecipe
 from t2v_hub.head import HeadRecipe
-from t2v_hub.precision import TaskPrecision
+from t2v_hub.measuring import TaskMeasurer
+from t2v_hub.pool import SMALL
 from t2v_hub.probe import DEFAULT_PROBE, Preprocessing, ProbeNetwork
 from t2v_hub.probe.network import Filters
-from t2v_hub.processes import Processes
-from t2v_hub.replication import with_standard_errors
 from t2v_hub.settings import Dtype, EstimatorName, Sampling, check_settings
 from t2v_hub.storage import home
 
 BETA = 1e-9
 """Weight of the prior in the robust precision; measured in ``benchmarks/heads.py``."""
+
+_WAITING_BYTES = 512 << 20  # of pixels of small tasks, until these are measured
 
 
 class Task2Vec:
@@ -141,9 +131,26 @@ class Task2Vec:
         self.beta = beta
         self.dtype: Dtype = dtype
         self.device = device
-        self.cache = None if cache is False else Path(cache) if cache is not None else home() / "embeddings"
         self.progress = progress
-        self._placed: ProbeNetwork | None = None
+        self._measurer = TaskMeasurer(
+            self.probe,
+            self.space,
+            EmbeddingCache(
+                None if cache is False else Path(cache) if cache is not None else home() / "embeddings"
+            ),
+            estimator=self.estimator,
+            n_labels=self.n_labels,
+            seed=seed,
+            batch_size=batch_size,
+            tolerance=self.tolerance,
+            standard_error=self.standard_error,
+            head=self.head,
+            variational=self.variational,
+            beta=beta,
+            dtype=dtype,
+            device=device,
+            progress=progress,
+        )
 
     @classmethod
     def for_space(
@@ -223,16 +230,16 @@ class Task2Vec:
             InsufficientMemoryError: Not even one image fits into memory.
             StorageError: The cache cannot be written.
         """
-        options = {"seed": self.seed, "progress": self.progress} | data_options
-        task = data_room.load(data, **options)
-        sample = task.sample(self.max_samples, seed=self.seed, how=self._sampling(task.info.multi_label))
-        decoded = sample.decode(self.probe.preprocessing.prepare, progress=self.progress)
-        if self.standard_error:
-            _warn_of_few(task.info, decoded)
-        return self._embed(task.info, decoded)
+        info, decoded = self._read(data, data_options)
+        return self._measurer.embed(info, decoded)
 
+    @torch.inference_mode(False)
     def embed_many(self, tasks: Mapping[str, object], **data_options: Any) -> "EmbeddedTasks":
         """Embeddings of several data sets by name; one that fails is named in the result.
+
+        Tasks of up to 128 images, such as few-shot episodes or the clients of federated learning, are
+        measured side by side: passes are full, each image runs once however many tasks hold it, and heads
+        are fitted together. That changes vectors by rounding only, and not at all what is random in them.
 
         Args:
             tasks: Data sets by the name that their embedding is to carry.
@@ -240,122 +247,44 @@ class Task2Vec:
         """
         embeddings: dict[str, TaskEmbedding] = {}
         failures: dict[str, T2VError] = {}
+        waiting: dict[str, tuple[TaskInfo, DecodedSample]] = {}
+
+        def embed_waiting() -> None:
+            for name, result in self._measurer.embed_small(waiting):
+                if isinstance(result, T2VError):
+                    failures[name] = result
+                else:
+                    embeddings[name] = result
+            waiting.clear()
+
         for name, data in tasks.items():
             try:
-                embeddings[name] = self.embed(data, name=name, **data_options)
+                info, decoded = self._read(data, {"name": name, **data_options})
+                if len(decoded) > SMALL or self.estimator == "variational":
+                    embeddings[name] = self._measurer.embed(info, decoded)
+                else:
+                    waiting[name] = info, decoded
             except T2VError as error:
                 failures[name] = error
-        return EmbeddedTasks(embeddings, failures)
+            if sum(some.images.nbytes for _, some in waiting.values()) > _WAITING_BYTES:
+                embed_waiting()
+        embed_waiting()
+        return EmbeddedTasks(
+            {name: embeddings[name] for name in tasks if name in embeddings},
+            {name: failures[name] for name in tasks if name in failures},
+        )
+
+    def _read(self, data: object, data_options: Mapping[str, Any]) -> tuple[TaskInfo, DecodedSample]:
+        options = {"seed": self.seed, "progress": self.progress, **data_options}
+        task = data_room.load(data, **options)
+        sample = task.sample(self.max_samples, seed=self.seed, how=self._sampling(task.info.multi_label))
+        decoded = sample.decode(self.probe.preprocessing.prepare, progress=self.progress)
+        if self.standard_error:
+            _warn_of_few(task.info, decoded)
+        return task.info, decoded
 
     def _sampling(self, multi_label: bool) -> Sampling:
         return "balanced" if self.estimator == "variational" and not multi_label else self.sampling
-
-    def _embed(self, info: TaskInfo, decoded: DecodedSample) -> TaskEmbedding:
-        space = self.space(multi_label=info.multi_label)
-        probe = self._placed_probe()
-        key = self._key(space, decoded, probe)
-        finished = self.cache / f"{key}.safetensors" if self.cache is not None else None
-        processes = Processes()
-        known = processes.share(lambda: _load_finished(finished) if processes.is_main else None)[0]
-        if known is not None:
-            return dataclasses.replace(known, task=info)
-        folder = None if self.cache is None else self.cache / f"{key}.blocks"
-        blocks = BlockStore(folder)
-        with frozen(probe.module):
-            estimate = self._measure(probe, decoded, blocks, info.id)
-        embedding = TaskEmbedding(
-            fisher=estimate.fisher.astype(np.float32),
-            prior=self.probe.prior.numpy().astype(np.float32),
-            space=space,
-            task=info,
-            measurement=Measurement(
-                estimator=self.estimator,
-                n_samples=estimate.n_samples,
-                seed=self.seed,
-                n_labels=self.n_labels,
-                n_head_samples=len(decoded.labels),
-                tolerance=float("nan") if self.tolerance is None else self.tolerance,
-                n_skipped=decoded.n_skipped,
-                pass_size=estimate.pass_size,
-                dtype=self.dtype,
-                device=probe.device.type,
-                mean_confidence=estimate.mean_confidence,
-                versions=library_versions(),
-            ),
-            deviations=np.clip(estimate.deviations, -6e4, 6e4).astype(np.float16)
-            if self.standard_error
-            else None,
-        )
-        embedding = with_standard_errors(embedding)
-        if finished is not None:
-            processes.share(lambda: embedding.save(finished) if processes.is_main else None)
-            blocks.discard()
-        return embedding
-
-    def _measure(
-        self, probe: ProbeNetwork, decoded: DecodedSample, blocks: BlockStore, name: str
-    ) -> Estimate:
-        if self.estimator == "variational":
-            return TaskPrecision(
-                probe,
-                decoded,
-                head=self.head,
-                recipe=self.variational,
-                beta=self.beta,
-                seed=self.seed,
-                batch_size=self.batch_size,
-                progress=self.progress,
-                name=name,
-            ).minimise()
-        return TaskFisher(
-            probe,
-            decoded,
-            recipe=self.head,
-            estimator=self.estimator,
-            n_labels=self.n_labels,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            tolerance=self.tolerance,
-            standard_error=self.standard_error,
-            autocast=torch.bfloat16 if self.dtype == "bfloat16" else None,
-            progress=self.progress,
-            name=name,
-        ).run(blocks)
-
-    def _placed_probe(self) -> ProbeNetwork:
-        """The probe on its device in its type; a copy where the caller's lies elsewhere."""
-        if self._placed is None:
-            device = self.device
-            if device is None:
-                from accelerate import PartialState
-
-                device = str(PartialState().device) if self.probe.owned else str(self.probe.device)
-            dtype = torch.float64 if self.dtype == "float64" else torch.float32
-            self._placed = self.probe.placed(torch.device(device), dtype)
-        return self._placed
-
-    def _key(self, space: Space, decoded: DecodedSample, probe: ProbeNetwork) -> str:
-        digest = hashlib.sha256(decoded.images.tobytes() if decoded.images.nbytes < 1 << 20 else b"")
-        if decoded.images.nbytes >= 1 << 20:
-            for image in decoded.images:
-                digest.update(image.tobytes())
-        digest.update(np.ascontiguousarray(decoded.labels).astype("<f8").tobytes())
-        digest.update(decoded.weights.astype("<f8").tobytes())
-        settings = {
-            "space": space.id,
-            "shape": list(decoded.images.shape),
-            "estimator": self.estimator,
-            "n_labels": self.n_labels,
-            "seed": self.seed,
-            "tolerance": self.tolerance,
-            "standard_error": self.standard_error,
-            "dtype": self.dtype,
-            "device": probe.device.type,
-            "batch_size": None if probe.device.type == "cpu" else self.batch_size,
-            "layout": 3,
-        }
-        digest.update(canonical_json(settings))
-        return digest.hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -383,13 +312,3 @@ def _warn_of_few(info: TaskInfo, decoded: DecodedSample) -> None:
             FewImagesWarning,
             stacklevel=4,
         )
-
-
-def _load_finished(path: Path | None) -> TaskEmbedding | None:
-    if path is None or not path.exists():
-        return None
-    try:
-        return TaskEmbedding.load(path)
-    except EmbeddingFileError as error:
-        warnings.warn(f"{error} It is measured again now.", CacheWarning, stacklevel=6)
-        return None

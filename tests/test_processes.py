@@ -58,10 +58,16 @@ def test_two_processes_give_the_bits_of_one(tmp_path, monkeypatch):
         assert embedding == alone
         assert embedding.deviations is not None
         np.testing.assert_array_equal(embedding.deviations, alone.deviations)
+    # So do small tasks in one call.
+    small = {str(n): tiny_task(n, seed=n) for n in (3, 4, 5)}
+    done = Task2Vec(tiny_probe(), cache=False, progress=False).embed_many(small)
+    for name, one in done.embeddings.items():
+        for index in range(2):
+            assert TaskEmbedding.load(tmp_path / f"small-{name}-{index}-of-2.safetensors") == one
     # What one process runs into, all are told.
     assert [(tmp_path / f"{index}.txt").read_text() for index in range(2)] == ["only here"] * 2
-    # One file, and no blocks left over.
-    assert [path.suffix for path in (tmp_path / "shared").iterdir()] == [".safetensors"]
+    # One file for each, and no blocks left over.
+    assert [path.suffix for path in (tmp_path / "shared").iterdir()] == [".safetensors"] * 4
 
 
 def test_three_processes_stop_where_one_stops(tmp_path):

@@ -1,5 +1,6 @@
 """`TaskInfo`: which data set was measured, and `Measurement`: how."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -100,10 +101,15 @@ class Measurement:
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that measure, as far as they are installed."""
-    found = {}
+    return dict(_installed())
+
+
+@functools.cache
+def _installed() -> tuple[tuple[str, str], ...]:
+    found = []
     for name in _LIBRARIES:
         try:
-            found[name] = version(name)
+            found.append((name, version(name)))
         except PackageNotFoundError:
             continue
-    return found
+    return tuple(found)

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import fnmatch
+import functools
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -178,7 +179,7 @@ class ProbeNetwork:
         """The measured layers by name, in the order of the vector."""
         return tuple(Layer(layer.name, layer.n_filters) for layer in self.layers)
 
-    @property
+    @functools.cached_property
     def prior(self) -> Tensor:
         """Mean squared weight of each layer, ``(n_layers,)`` float64; the prior's variance."""
         return torch.stack([layer.weight.detach().double().square().mean().cpu() for layer in self.layers])

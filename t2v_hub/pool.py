@@ -1,0 +1,212 @@
+"""Many small tasks at once: their images in one pool, whose passes are full and see each image once."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from t2v_hub.blocks import BlockLayout
+from t2v_hub.errors import ProbeOutputError
+from t2v_hub.estimate import Estimate, TaskFisher, check_features, check_gradients
+from t2v_hub.fisher import SquaredGradients
+from t2v_hub.head import HeadRecipe
+from t2v_hub.passes import Passes
+from t2v_hub.probe import ProbeNetwork
+from t2v_hub.processes import Processes
+
+Array = NDArray[np.float64]
+
+SMALL = 128
+"""Images up to which a task is small: alone, it would leave much of its passes empty."""
+
+# Tasks that are measured side by side: what an interruption costs, and sums in memory.
+_GROUP_IMAGES, _GROUP_BYTES = 1024, 256 << 20
+
+
+class TaskPool:
+    """Measures small tasks with one probe.
+
+    An image that several tasks hold runs through the probe once for features and, within a group of
+    tasks, once for the Fisher, with a backward pass for each task. Several processes share the groups.
+
+    Args:
+        squares: Of the probe's features, placed where it is to run, inside `frozen`.
+        probe: The probe.
+        tasks: What is to be measured, under the same recipe, seed and estimator.
+        recipe: How heads are fitted.
+        seed: What the fits hang on.
+        batch_size: Images per pass on an accelerator.
+        progress: Whether to show bars.
+    """
+
+    def __init__(
+        self,
+        squares: SquaredGradients,
+        probe: ProbeNetwork,
+        tasks: Sequence[TaskFisher],
+        *,
+        recipe: HeadRecipe,
+        seed: int,
+        batch_size: int,
+        progress: bool,
+    ) -> None:
+        self.squares = squares
+        self.probe = probe
+        self.tasks = tasks
+        self.recipe = recipe
+        self.seed = seed
+        self.processes = Processes()
+        self.progress = progress and self.processes.is_main
+        images, self._where = _pooled([task.sample.images for task in tasks])
+        self.passes = Passes(probe, images, batch_size=batch_size, autocast=squares.autocast)
+
+    def run(self) -> Iterator[list[tuple[int, Estimate | ProbeOutputError]]]:
+        """Measures group by group; each process gets all results.
+
+        Yields:
+            Places of tasks and what was measured, or why it cannot be.
+
+        Raises:
+            InsufficientMemoryError: Not even one image fits into memory.
+        """
+        features = self._features()
+        groups = list(self._groups())
+        with self._bar("Fisher of small tasks", len(self.tasks)) as bar:
+            # As many groups at a time as there are processes, so that finished ones can be kept.
+            for start in range(0, len(groups), self.processes.count):
+                some = groups[start : start + self.processes.count]
+                for part in self.processes.share_out(
+                    range(len(some)), partial(self._group_of, some, features)
+                ):
+                    bar.update(len(part))
+                    yield part
+
+    def _features(self) -> Array:
+        layout = BlockLayout(len(self.passes.images))
+        with self._bar("features of small tasks", layout.n_samples) as bar:
+
+            def features_of(index: int) -> Array:
+                rows = self.passes.features(layout.block(index))
+                bar.update(len(rows) * self.processes.count)
+                return rows
+
+            return np.concatenate(self.processes.share_out(range(layout.n_blocks), features_of))
+
+    def _groups(self) -> Iterator[list[int]]:
+        """Consecutive tasks, as many as fit."""
+        group: list[int] = []
+        n_images = n_bytes = 0
+        for place, task in enumerate(self.tasks):
+            own = len(task.sample), task.room().nbytes
+            if group and (n_images + own[0] > _GROUP_IMAGES or n_bytes + own[1] > _GROUP_BYTES):
+                yield group
+                group, n_images, n_bytes = [], 0, 0
+            group.append(place)
+            n_images, n_bytes = n_images + own[0], n_bytes + own[1]
+        yield group
+
+    def _group_of(
+        self, groups: list[list[int]], features: Array, index: int
+    ) -> list[tuple[int, Estimate | ProbeOutputError]]:
+        return self._group(groups[index], features)
+
+    def _group(self, members: list[int], features: Array) -> list[tuple[int, Estimate | ProbeOutputError]]:
+        failures: dict[int, ProbeOutputError] = {}
+        sums: dict[int, Array] = {}
+        for place in members:
+            try:
+                check_features(features[self._where[place]], self.probe.name)
+            except ProbeOutputError as error:
+                failures[place] = error
+            else:
+                sums[place] = self.tasks[place].room()
+        problems = {place: self.tasks[place].problems(features[self._where[place]]) for place in sums}
+        heads = iter(
+            self.recipe.fit_many([one for some in problems.values() for one in some], seed=self.seed)
+        )
+        for place, some in problems.items():
+            self.tasks[place].settle(features[self._where[place]], [next(heads) for _ in some])
+
+        holders: dict[int, list[tuple[int, int]]] = {}  # of each image: tasks, and where it is in them
+        for place in sums:
+            for own, image in enumerate(self._where[place]):
+                holders.setdefault(int(image), []).append((place, own))
+        # By how many hold them, so that the images of a pass need about as many backward passes.
+        images = np.array(sorted(holders, key=lambda image: (-len(holders[image]), image)), np.int64)
+        for part, rows in self.passes.over(images, lambda part: self._pass(part, holders)):
+            for image in part:
+                for place, own in holders[int(image)]:
+                    try:
+                        check_gradients(rows[place, own], self.probe.name)
+                    except ProbeOutputError as error:
+                        failures.setdefault(place, error)
+                    self.tasks[place].add(sums[place], own, rows[place, own])
+
+        results: list[tuple[int, Estimate | ProbeOutputError]] = []
+        for place in members:
+            task = self.tasks[place]
+            if place in failures:
+                results.append((place, failures[place]))
+            else:
+                total, shown = sums[place][0], sums[place][1:].reshape(-1, task.n_filters)
+                results.append((place, task.finished(total, shown, len(task.sample), self.passes.size)))
+        return results
+
+    def _pass(
+        self, images: NDArray[np.int64], holders: dict[int, list[tuple[int, int]]]
+    ) -> dict[tuple[int, int], Array]:
+        """Each holder's Fisher of each image, as `TaskFisher.add` takes it.
+
+        An image needs a backward pass for each task, head and label; in each pass every image takes the
+        next of its own, and nothing where it has no more.
+        """
+        wanted: list[list[tuple[int, int, int, Array, float]]] = [[] for _ in images]
+        rows: dict[tuple[int, int], Array] = {}
+        for mine, image in zip(wanted, images, strict=True):
+            for place, own in holders[int(image)]:
+                task = self.tasks[place]
+                n_heads = 1 + (task.n_replicates if task.is_shown(own) else 0)
+                rows[place, own] = np.zeros((n_heads, task.n_filters))
+                for head in range(n_heads):
+                    for direction, weight in task.terms(head, range(own, own + 1)):
+                        mine.append((place, own, head, direction[0], float(weight[0])))
+        self.squares.forward(self.passes.inputs(images))
+        n_rounds = max(map(len, wanted))
+        for i in range(n_rounds):
+            vectors = np.zeros((self.passes.size, len(wanted[0][0][3])))
+            for vector, mine in zip(vectors, wanted, strict=False):
+                if i < len(mine):
+                    vector[:] = mine[i][3]
+            squares = self.squares.backward(
+                torch.from_numpy(vectors).to(self.probe.device), keep=i + 1 < n_rounds
+            )
+            for row, mine in zip(squares.cpu().numpy(), wanted, strict=False):
+                if i < len(mine):
+                    place, own, head, _, factor = mine[i]
+                    rows[place, own][head] += factor * row
+        return rows
+
+    def _bar(self, what: str, total: int) -> "tqdm[Any]":
+        return tqdm(total=total, desc=what, disable=None if self.progress else True, leave=False)
+
+
+def _pooled(
+    samples: Sequence[NDArray[np.uint8]],
+) -> tuple[NDArray[np.uint8], list[NDArray[np.int64]]]:
+    """Every image once, in the order in which they come, and where each sample's images are among them."""
+    places: dict[bytes, int] = {}
+    unique: list[NDArray[np.uint8]] = []
+    where = []
+    for images in samples:
+        own = np.zeros(len(images), np.int64)
+        for i, image in enumerate(images):
+            own[i] = places.setdefault(hashlib.sha256(image.tobytes()).digest(), len(unique))
+            if own[i] == len(unique):
+                unique.append(image)
+        where.append(own)
+    return np.stack(unique), where
