@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ Array = NDArray[np.float64]
 
 BLOCK_SIZE = 32
 """Images per block: what an interruption can cost at most."""
+
+_STALE_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,10 @@ class BlockStore:
         if self.folder is not None and self.folder.is_dir():
             for path in self.folder.glob("block-*.safetensors"):
                 path.unlink(missing_ok=True)
+            for path in self.folder.glob(".block-*.tmp"):  # of a process that was killed, not of one at work
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < time.time() - _STALE_SECONDS:
+                        path.unlink()
             with contextlib.suppress(OSError):  # not empty, or another process was faster
                 self.folder.rmdir()
 

@@ -1,6 +1,7 @@
 """What `Task2Vec` measures: the definition, its noise, what it must not hang on, and what goes wrong."""
 
 import copy
+import os
 import math
 from collections.abc import Callable
 from typing import Any
@@ -634,6 +635,23 @@ def test_a_block_of_another_run_does_not_fit(tmp_path):
 
     with pytest.warns(CacheWarning, match=r"the sums are float64 \(2, 5\), not float64 \(2, 6\)"):
         assert BlockStore(tmp_path).get(0, (2, 6)) is None
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_blocks(tmp_path):
+    """But not what another one is writing now."""
+    store = BlockStore(tmp_path / "blocks")
+    store.put(0, np.zeros((1, 2)))
+    old, new = (tmp_path / "blocks" / f".block-00000{i}.safetensors.x.tmp" for i in (1, 2))
+    old.write_bytes(b"half")
+    new.write_bytes(b"half")
+    os.utime(old, (0, 0))
+
+    store.discard()
+
+    assert list((tmp_path / "blocks").iterdir()) == [new]
+    new.unlink()
+    store.discard()
+    assert not (tmp_path / "blocks").exists()
 
 
 def test_blocks_come_back_to_the_bit(tmp_path):

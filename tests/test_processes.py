@@ -16,18 +16,29 @@ from t2v_hub.task2vec import Task2Vec
 from t2v_hub.testing import tiny_probe, tiny_task
 
 
-def run_together(count: int, out: Path, cache: Path, tolerance: float | None = None) -> list[TaskEmbedding]:
-    """What each of ``count`` processes of one thread gets."""
+def start(
+    count: int, out: Path, cache: Path, tolerance: float | None = None, killed: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Several processes of one thread, of which the second may be killed."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    command += [str(Path(__file__).with_name("sharing.py")), str(out), str(cache), str(tolerance or "")]
+    command += [
+        str(Path(__file__).with_name("sharing.py")),
+        str(out),
+        str(cache),
+        str(tolerance or ""),
+        killed,
+    ]
     root = Path(__file__).parents[1]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
     }  # fmt: skip
-    result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def run_together(count: int, out: Path, cache: Path, tolerance: float | None = None) -> list[TaskEmbedding]:
+    """What each of ``count`` processes gets."""
+    result = start(count, out, cache, tolerance)
     assert result.returncode == 0, result.stderr[-3000:]
     return [TaskEmbedding.load(out / f"{index}-of-{count}.safetensors") for index in range(count)]
 
@@ -68,6 +79,23 @@ def test_two_processes_give_the_bits_of_one(tmp_path, monkeypatch):
     assert [(tmp_path / f"{index}.txt").read_text() for index in range(2)] == ["only here"] * 2
     # One file for each, and no blocks left over.
     assert [path.suffix for path in (tmp_path / "shared").iterdir()] == [".safetensors"] * 4
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "after"])
+def test_a_process_that_is_killed_costs_one_block_and_no_bit(moment, tmp_path):
+    """A kill -9 leaves no time to tidy up; what was finished serves any number of processes."""
+    killed = start(2, tmp_path, tmp_path / "shared", killed=moment)
+
+    assert killed.returncode != 0
+    assert "SIGKILL" in killed.stderr or "exitcode: -9" in killed.stderr or "exitcode  : -9" in killed.stderr
+    left = {path.name for path in (tmp_path / "shared").glob("*/block-*")}
+    assert len(left) >= (3 if moment == "after" else 2)
+    alone = one_process(tmp_path / "alone")
+    if moment == "after":
+        resumed = [one_process(tmp_path / "shared")]
+    else:
+        resumed = run_together(2, tmp_path, tmp_path / "shared")
+    assert all(embedding == alone for embedding in resumed)
 
 
 def test_three_processes_stop_where_one_stops(tmp_path):
