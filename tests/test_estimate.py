@@ -1,8 +1,8 @@
 """What `Task2Vec` measures: the definition, its noise, what it must not hang on, and what goes wrong."""
 
 import copy
-import os
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
