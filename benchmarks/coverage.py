@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs=2, required=True)
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--tolerance", type=float, default=None, help="stop when the stated error is below")
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--head", type=json.loads, default={}, help='a head recipe, as {"kind": "l2", …}')
     parser.add_argument("--cache", type=Path, default=Path("build/coverage"))
@@ -53,6 +54,7 @@ def main() -> None:
                 options.probe,
                 image_size=options.image_size,
                 max_samples=options.images,
+                tolerance=options.tolerance,
                 head=HeadRecipe.from_dict(options.head),
                 seed=seed,
                 cache=options.cache,
@@ -75,9 +77,10 @@ def report_embedding(name: str, runs: Sequence[TaskEmbedding], n: int) -> None:
     median = np.median(fisher[:, alive].std(axis=0, ddof=1) / fisher[:, alive].mean(axis=0))
     stated = np.mean([run.standard_error for run in runs])
     stated_median = np.mean([run.measurement.median_standard_error for run in runs])
-    part = np.sqrt(1 - min(1.0, runs[0].measurement.n_samples / n))
+    sizes = [run.measurement.n_samples for run in runs]
+    part = np.sqrt(1 - min(1.0, np.mean(sizes) / n))
     print(
-        f"{name}: norm {np.mean([run.norm for run in runs]):.3g}; relative standard error stated "
+        f"{name}, {min(sizes)} to {max(sizes)} images: norm {np.mean([run.norm for run in runs]):.3g}; relative standard error stated "
         f"{stated:.3f}, true {spread:.3f}; per filter (median) stated {stated_median:.3f}, true "
         f"{median:.3f}; sqrt(1 - n/N) = {part:.2f}"
     )

@@ -115,11 +115,13 @@ class TaskMeasurer:
                 for group in pool.run():
                     for place, result in group:
                         name = left[place]
-                        done.add(name)
                         if isinstance(result, T2VError):
+                            done.add(name)
                             yield name, result
                         else:
-                            yield name, self._keep(*tasks[name], result, keys[name])
+                            embedding = self._keep(*tasks[name], result, keys[name])
+                            done.add(name)
+                            yield name, embedding
         except T2VError as error:  # memory or disk: what is left will fare no better
             yield from ((name, error) for name in left if name not in done)
 
