@@ -26,7 +26,7 @@ from t2v_hub import data
 from t2v_hub.data import DecodedSample
 from t2v_hub.distance import symmetric_distance
 from t2v_hub.fisher import SquaredGradients, frozen
-from t2v_hub.fisher.estimators import directions, draw_labels
+from t2v_hub.fisher.estimators import directions, draw_labels, proposal
 from t2v_hub.head import Head, HeadRecipe
 from t2v_hub.probe import ProbeNetwork
 from t2v_hub.task2vec import Task2Vec
@@ -168,12 +168,15 @@ def monte_carlo(probe: ProbeNetwork, sample: DecodedSample, n_labels: int, n_see
     rows = np.concatenate(blocks)  # (images, classes, filters)
     by_image = np.einsum("nc,ncf->nf", p, rows)
     exact = by_image.mean(axis=0)
-    variance = np.einsum("nc,ncf->f", p, np.square(rows - by_image[:, None])) / len(rows) ** 2 / n_labels
-    whole = rows.sum(axis=2)
-    whole_variance = (p * np.square(whole - by_image.sum(axis=1)[:, None])).sum() / len(rows) ** 2 / n_labels
+    drawn_from = proposal(head.weight, p)
+    rows = rows * (p / drawn_from)[:, :, None]  # what a drawn label contributes
+    variance = np.einsum("nc,ncf->f", drawn_from, np.square(rows - by_image[:, None]))
+    variance /= len(rows) ** 2 * n_labels
+    whole = rows.sum(axis=2) - by_image.sum(axis=1)[:, None]
+    whole_variance = (drawn_from * np.square(whole)).sum() / len(rows) ** 2 / n_labels
     beyond, aggregate = [], []
     for seed in range(n_seeds):
-        drawn = draw_labels(p, n_labels, seed=seed, multi_label=False)
+        drawn = draw_labels(drawn_from, n_labels, seed=seed, multi_label=False)
         mean = np.mean([rows[np.arange(len(rows)), column].mean(axis=0) for column in drawn.T], axis=0)
         beyond.append(np.mean(np.abs(mean - exact) > 3 * np.sqrt(variance) + 1e-12 * exact))
         aggregate.append((mean.sum() - exact.sum()) / np.sqrt(whole_variance))

@@ -3,7 +3,7 @@
 The truth is ``exact`` on all images of a task under one head. Two estimators are timed on their way to
 it, interleaved, in one process:
 
-* ours: one drawn label per image, every image's gradient squared before it is averaged;
+* ours: one label per image, drawn for what it contributes, every gradient squared before it is averaged;
 * the reference's estimator, restated: the gradient of a batch's mean, squared, times the batch size, with
   drawn labels, in batches of 64; in evaluation mode, which the reference did not use.
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from t2v_hub import data
 from t2v_hub.data import DecodedSample
 from t2v_hub.fisher import SquaredGradients, frozen
-from t2v_hub.fisher.estimators import directions
+from t2v_hub.fisher.estimators import directions, draw_labels, proposal
 from t2v_hub.head import Head, HeadRecipe
 from t2v_hub.probe import ProbeNetwork
 
@@ -69,6 +69,7 @@ class Estimators:
         self.features = torch.cat(parts).double().numpy()
         self.head: Head = HeadRecipe().fit(self.features, sample.labels)
         self.p = self.head.probabilities(self.features)
+        self.proposal = proposal(self.head.weight, self.p)
         self.truth = np.zeros(sum(layer.n_filters for layer in probe.layers))
         for part in np.split(places, places[8::8]):
             self.squares.forward(self.inputs(part))
@@ -79,18 +80,22 @@ class Estimators:
     def inputs(self, part: NDArray[np.int64]) -> torch.Tensor:
         return self.probe.preprocessing.normalise(self.images[part])
 
-    def directions_of(self, part: NDArray[np.int64], generator: np.random.Generator) -> torch.Tensor:
-        """The drawn labels' directions in feature space."""
-        p = self.p[part]
-        drawn = (generator.random((len(part), 1)) >= np.cumsum(p, axis=1)[:, :-1]).sum(axis=1)
-        along = (np.eye(p.shape[1])[drawn] - p) @ self.head.weight
-        return torch.from_numpy(along).float()
+    def drawn(
+        self, part: NDArray[np.int64], generator: np.random.Generator, drawn_from: Array
+    ) -> tuple[torch.Tensor, Array]:
+        """The drawn labels' directions in feature space, and their weights."""
+        labels = draw_labels(drawn_from[part], 1, seed=int(generator.integers(1 << 62)), multi_label=False)
+        along, weight = next(
+            directions("monte_carlo", self.head.weight, self.p[part], labels, drawn_from=drawn_from[part])
+        )
+        return torch.from_numpy(along).float(), weight
 
     def ours(self, part: NDArray[np.int64], generator: np.random.Generator) -> Array:
         """Mean over a pass of 8 images."""
         self.squares.forward(self.inputs(part))
-        rows: Array = self.squares.backward(self.directions_of(part, generator)).numpy()
-        return rows.mean(axis=0)
+        along, weight = self.drawn(part, generator, self.proposal)
+        rows: Array = self.squares.backward(along).numpy()
+        return (weight[:, None] * rows).mean(axis=0)
 
     def reference(self, part: NDArray[np.int64], generator: np.random.Generator) -> Array:
         """The squared mean gradient of a batch, times its size."""
@@ -99,7 +104,8 @@ class Estimators:
             weight.requires_grad_(True)
         with torch.enable_grad():
             features = self.probe.features(self.inputs(part))
-        gradients = torch.autograd.grad(features, weights, self.directions_of(part, generator) / len(part))
+        along, _ = self.drawn(part, generator, self.p)
+        gradients = torch.autograd.grad(features, weights, along / len(part))
         for weight in weights:
             weight.requires_grad_(False)
         squares = [g.double().square().flatten(1).mean(dim=1) for g in gradients]

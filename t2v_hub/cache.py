@@ -60,5 +60,5 @@ def cache_key(decoded: DecodedSample, settings: Mapping[str, Any]) -> str:
             digest.update(image.tobytes())
     digest.update(np.ascontiguousarray(decoded.labels).astype("<f8").tobytes())
     digest.update(decoded.weights.astype("<f8").tobytes())
-    digest.update(canonical_json({"shape": list(decoded.images.shape), "layout": 3, **settings}))
+    digest.update(canonical_json({"shape": list(decoded.images.shape), "layout": 4, **settings}))
     return digest.hexdigest()[:32]

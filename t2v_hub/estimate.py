@@ -13,7 +13,7 @@ from t2v_hub.blocks import BlockLayout, BlockStore
 from t2v_hub.data import DecodedSample
 from t2v_hub.errors import ProbeOutputError
 from t2v_hub.fisher import SquaredGradients
-from t2v_hub.fisher.estimators import Estimator, directions, draw_labels
+from t2v_hub.fisher.estimators import Estimator, directions, draw_labels, proposal
 from t2v_hub.head import Head, HeadProblem, HeadRecipe
 from t2v_hub.passes import Passes
 from t2v_hub.probe import ProbeNetwork
@@ -200,12 +200,17 @@ class TaskFisher:
         self._features = features
         self._head, *self._heads = heads
         self._probabilities = self._head.probabilities(features)
+        self._drawn_from = self._probabilities_of_draws()
         if self.estimator == "empirical":
             self._labels = self.sample.labels.astype(np.int64)[:, None]
         else:
             self._labels = draw_labels(
-                self._probabilities, self.n_labels, seed=self.seed, multi_label=self.multi_label
+                self._drawn_from, self.n_labels, seed=self.seed, multi_label=self.multi_label
             )
+
+    def _probabilities_of_draws(self) -> Array:
+        """Which labels to draw; of several per image, those that the model would."""
+        return self._probabilities if self.multi_label else proposal(self._head.weight, self._probabilities)
 
     def _fit_heads(self) -> None:
         features = self._read_features()
@@ -297,7 +302,7 @@ class TaskFisher:
             head.weight,
             head.probabilities(self._features[part]),
             self._labels[part],
-            drawn_from=self._probabilities[part] if row else None,
+            drawn_from=self._drawn_from[part],
             multi_label=self.multi_label,
         )
 

@@ -1,6 +1,7 @@
 """The variational estimate of one task: the precision at which each filter's weights must be known."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t2v_hub.data import DecodedSample
 from t2v_hub.errors import InsufficientMemoryError
@@ -10,6 +11,8 @@ from t2v_hub.fisher.variational import Images, Optimum, VariationalLoss, Variati
 from t2v_hub.head import Head, HeadRecipe, shares
 from t2v_hub.passes import out_of_memory
 from t2v_hub.probe import ProbeNetwork
+
+Array = NDArray[np.float64]
 
 _N_LABELS = 4  # drawn per image for the start: backward passes are cheaper than new images
 
@@ -62,6 +65,9 @@ class TaskPrecision(TaskFisher):
         self._loss = VariationalLoss(
             probe.features, probe.layers, recipe=recipe, beta=beta, seed=seed, pass_size=self.passes.size
         )
+
+    def _probabilities_of_draws(self) -> Array:
+        return self._probabilities  # drawn labels all count alike in the start
 
     def minimise(self) -> Estimate:
         """The precisions; no deviations, since nothing says how they would move with other images.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from t2v_hub.fisher import SquaredGradients, filter_layers, frozen
-from t2v_hub.fisher.estimators import directions, draw_labels
+from t2v_hub.fisher.estimators import directions, draw_labels, proposal
 from t2v_hub.head import Head
 
 Array = NDArray[np.float64]
@@ -287,3 +287,49 @@ def test_a_certain_label_is_drawn_also_where_rounding_leaves_less_than_one():
     labels = draw_labels(p, 20, seed=0, multi_label=False)
 
     assert (labels.min(), labels.max()) == (0, 9)
+
+
+def test_labels_are_drawn_for_what_they_contribute():
+    """Nine parts of probability times the direction's squared length, one part of probability alone."""
+    generator = np.random.default_rng(0)
+    weight, p = generator.normal(size=(4, 6)), generator.dirichlet(np.full(4, 0.5), size=9)
+
+    chances = proposal(weight, p)
+
+    lengths = np.square((np.eye(4) - p[:, None, :]) @ weight).sum(axis=2)
+    best = p * lengths / (p * lengths).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(chances, 0.9 * best + 0.1 * p, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(chances.sum(axis=1), 1)
+
+
+def test_a_head_that_says_nothing_draws_as_the_model_does():
+    p = np.array([[0.3, 0.7], [1.0, 0.0]])
+
+    np.testing.assert_allclose(proposal(np.zeros((2, 3)), p), p)
+
+
+def test_drawing_by_contribution_keeps_the_mean_and_spreads_less():
+    """Summed over all labels that may be drawn: the mean is that of `exact`, to rounding."""
+    generator = np.random.default_rng(1)
+    weight = generator.normal(size=(5, 8))
+    p = generator.dirichlet(np.full(5, 0.7), size=40)
+    squares_of = np.square(generator.normal(size=(6, 8)))  # any positive form of the direction
+
+    def moments(chances: np.ndarray) -> tuple[np.ndarray, float]:
+        values = []
+        for code in range(5):
+            labels = np.full((40, 1), code)
+            along, quotient = next(directions("monte_carlo", weight, p, labels, drawn_from=chances))
+            values.append(quotient[:, None] * (np.square(along) @ squares_of.T))
+        stacked = np.stack(values, axis=1)  # (images, labels, filters)
+        mean = (chances[:, :, None] * stacked).sum(axis=1)
+        spread = (chances[:, :, None] * np.square(stacked - mean[:, None])).sum()
+        return mean, float(spread)
+
+    plain, ours = moments(p), moments(proposal(weight, p))
+
+    terms = directions("exact", weight, p, np.zeros((40, 1), np.int64))
+    exact = sum(share[:, None] * (np.square(along) @ squares_of.T) for along, share in terms)
+    np.testing.assert_allclose(plain[0], exact)
+    np.testing.assert_allclose(ours[0], exact)
+    assert ours[1] < 0.6 * plain[1]

@@ -25,7 +25,7 @@ from t2v_hub.errors import (
     ProbeOutputError,
     SettingsError,
 )
-from t2v_hub.fisher import FilterLayer, frozen
+from t2v_hub.fisher import FilterLayer, SquaredGradients, frozen
 from t2v_hub.fisher.noise import OutputNoise
 from t2v_hub.fisher.variational import Images, VariationalLoss, VariationalRecipe
 from t2v_hub.probe import ProbeNetwork
@@ -387,8 +387,10 @@ def test_classes_are_drawn_alike():
         n_skipped=0,
         skipped=(),
     )
+    probe = tiny_probe()
+    squares = SquaredGradients(probe.module, probe.features, probe.layers)
     estimate = precision.TaskPrecision(
-        tiny_probe(), sample, head=embedder().head, recipe=QUICK, beta=1e-5, seed=0, batch_size=8,
+        squares, probe, sample, head=embedder().head, recipe=QUICK, beta=1e-5, seed=0, batch_size=8,
         progress=False, name="it",
     )  # fmt: skip
 

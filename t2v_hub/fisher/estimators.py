@@ -1,7 +1,11 @@
 """Which directions to differentiate along: the label's distribution in feature space.
 
 With a linear head, ``d log p(y|x) / d features = W^T s`` with the score ``s = d log p / d logits``.
-The Fisher information of the backbone is the mean over labels of the squared derivative along it.
+The Fisher information of the backbone is the mean over labels of the squared derivative along it. A drawn
+label estimates that mean best when likely labels are not drawn for their likelihood alone, but for what they
+contribute: an unlikely one has a long direction, and squares grow with the length's square. So labels are
+drawn from `proposal` and weighted by the quotient of both probabilities, which leaves the mean as it is
+(importance sampling).
 """
 
 from collections.abc import Iterator
@@ -14,13 +18,36 @@ Estimator = Literal["monte_carlo", "exact", "empirical"]
 Array = NDArray[np.float64]
 
 
+# What of the proposal is the model's own probability, so that no label is rare which a replicate's head
+# finds likely.
+_OWN_SHARE = 0.1
+
+
+def proposal(weight: Array, probabilities: Array) -> Array:
+    """From which to draw labels, ``(n, n_classes)``: nine parts ``p |direction|²``, one part ``p``.
+
+    Args:
+        weight: The head's, ``(n_classes, n_features)``.
+        probabilities: The head's, ``(n, n_classes)``.
+    """
+    # |(e_y - p) W|² = K_yy - 2 (p K)_y + p K p with K = W W^T
+    gram = weight @ weight.T
+    mixed = probabilities @ gram
+    lengths = np.diag(gram) - 2 * mixed + (mixed * probabilities).sum(axis=1, keepdims=True)
+    shares = probabilities * np.maximum(lengths, 0)
+    total = shares.sum(axis=1, keepdims=True)
+    shares = np.divide(shares, total, out=probabilities.copy(), where=total > 0)
+    result: Array = (1 - _OWN_SHARE) * shares + _OWN_SHARE * probabilities
+    return result
+
+
 def draw_labels(probabilities: Array, n_labels: int, *, seed: int, multi_label: bool) -> NDArray[np.int64]:
-    """Labels drawn from the model, ``(n, n_labels)`` codes or ``(n, n_labels, n_classes)`` zeros and ones.
+    """Drawn labels, ``(n, n_labels)`` codes or ``(n, n_labels, n_classes)`` zeros and ones.
 
     Image i's labels depend on the seed, on i and on its own probabilities only.
 
     Args:
-        probabilities: ``(n, n_classes)``.
+        probabilities: Of each label to be drawn, ``(n, n_classes)``.
         n_labels: How many labels per image.
         seed: What the draws hang on.
         multi_label: Whether each class is drawn by itself.
