@@ -36,10 +36,11 @@ class Task2Vec:
     Args:
         probe: A `ProbeNetwork`, or anything that `ProbeNetwork.load` takes; None for the default,
             ``timm/resnet18.a1_in1k`` from the Hub.
-        estimator: ``monte_carlo`` draws labels from the model and is unbiased; ``exact`` sums over all
-            classes, which costs a backward pass for each; ``empirical`` takes the data's own labels,
-            which is biased and makes a space of its own. ``variational`` minimises the paper's robust loss:
-            the vector holds precisions ``1/σ²`` of weights, without a standard error, in a space of its own.
+        estimator: ``monte_carlo`` draws labels, for what they contribute to the expectation over the
+            model's, and is unbiased; ``exact`` sums over all classes, which costs a backward pass for each;
+            ``empirical`` takes the data's own labels, which is biased and makes a space of its own.
+            ``variational`` minimises the paper's robust loss: the vector holds precisions ``1/σ²`` of
+            weights, without a standard error, in a space of its own.
         batch_size: Images per forward and backward pass on an accelerator, at most 32. On a CPU passes
             are of 8 images whatever this says: others are not faster there, and would change last bits.
         max_samples: How many images are measured at most; drawn over the whole set.
