@@ -174,7 +174,9 @@ class TaskFisher:
         def cost(index: int) -> float:
             block = self.layout.block(index)
             n_shown = sum(map(len, self._shown_in(block)))
-            return len(block) + _BACKWARD * n_shown * self.n_replicates
+            n_terms = self.n_classes if self.estimator == "exact" else self._labels.shape[1]
+            n_further = len(block) * (n_terms - 1) + n_shown * n_terms * self.n_replicates
+            return len(block) + _BACKWARD * n_further
 
         return self.processes.share_out(indices, sums_of, cost=cost)
 
@@ -207,6 +209,10 @@ class TaskFisher:
             self._labels = draw_labels(
                 self._drawn_from, self.n_labels, seed=self.seed, multi_label=self.multi_label
             )
+
+    def forget(self) -> None:
+        """Let go of what `settle` made; it outweighs what was measured."""
+        del self._features, self._head, self._heads, self._probabilities, self._drawn_from, self._labels
 
     def _probabilities_of_draws(self) -> Array:
         """Which labels to draw; of several per image, those that the model would."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_hub.errors import SettingsError
-from t2v_hub.logistic import MAX_UNKNOWNS, fit_small
+from t2v_hub.logistic import MAX_UNKNOWNS, fit_many
 
 Array = NDArray[np.float64]
 Labels = NDArray[Any]
@@ -167,12 +167,15 @@ class HeadRecipe:
                 alike.setdefault((*one.x.shape, present), []).append(place)
         for (_, _, present), places in alike.items():
             some = [classifiers[place] for place in places]
-            x, codes, share = (
-                np.stack([getattr(one, name) for one in some]) for name in ("x", "codes", "share")
+            solutions = fit_many(
+                [one.x for one in some],
+                [one.codes for one in some],
+                [one.share for one in some],
+                present,
+                self.strength,
             )
-            weights, biases, solved = fit_small(x, codes, share, present, self.strength)
-            for place, weight, bias, good in zip(places, weights, biases, solved, strict=True):
-                if good:
+            for place, (weight, bias, solved) in zip(places, solutions, strict=True):
+                if solved:
                     results[place] = weight, bias
         for place, one in enumerate(classifiers):
             if place not in results:

@@ -6,6 +6,9 @@ weights are looked for there: :math:`W = \Theta Z`, with ``Z Z^T`` the images' G
 per class instead of thousands. Newton's method then takes some six steps.
 """
 
+import contextlib
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,9 +17,30 @@ Array = NDArray[np.float64]
 MAX_UNKNOWNS = 256
 """Classes times images up to which Newton's method is faster than scikit-learn's."""
 
+_BYTES = 64 << 20  # for problems that are solved side by side
 _STEPS = 60
 _HALVINGS = 30
 _GRADIENT = 1e-10  # of the mean cross-entropy by the coordinates, at most
+
+
+def fit_many(
+    x: Sequence[Array],
+    codes: Sequence[NDArray[np.int64]],
+    share: Sequence[Array],
+    n_classes: int,
+    strength: float,
+) -> Iterator[tuple[Array, Array, bool]]:
+    """As `fit_small` for any number of problems of one size, in parts that fit into memory."""
+    n, d = x[0].shape
+    each = 8 * (2 * (n_classes * (n + 1)) ** 2 + 3 * n * n + 3 * n * d)
+    step = max(1, _BYTES // each)
+    for start in range(0, len(x), step):
+        part = slice(start, start + step)
+        solutions = fit_small(
+            np.stack(x[part]), np.stack(codes[part]), np.stack(share[part]), n_classes, strength
+        )
+        for weight, bias, solved in zip(*solutions, strict=True):
+            yield weight, bias, bool(solved)
 
 
 def fit_small(
@@ -40,6 +64,8 @@ def fit_small(
     n_problems, n, _ = x.shape
     values, vectors = np.linalg.eigh(x @ x.transpose(0, 2, 1))
     alive = values > 1e-12 * np.maximum(values[:, -1:], 1e-300)
+    # What is cut off as rounding must be little beside the penalty, or it might count.
+    blurred = (np.where(alive, 0.0, values) > 1e-3 * strength).any(axis=1)
     root = np.sqrt(np.where(alive, values, 0.0))
     design = np.concatenate([vectors * root[:, None, :], np.ones((n_problems, n, 1))], axis=2)
     hot = np.eye(n_classes)[codes]
@@ -47,7 +73,7 @@ def fit_small(
 
     theta = np.zeros((n_problems, n_classes, n + 1))
     solved = np.zeros(n_problems, dtype=bool)
-    left = np.arange(n_problems)
+    left = np.flatnonzero(~blurred)
     for _ in range(_STEPS):
         own = design[left], hot[left], share[left]
         p = _probabilities(design[left], theta[left])
@@ -57,14 +83,28 @@ def fit_small(
         if near.all():
             break
         left, p, gradient = left[~near], p[~near], gradient[~near]
-        step = np.linalg.solve(
-            _hessian(design[left], p, share[left], penalty), gradient.reshape(len(left), -1, 1)
-        ).reshape(gradient.shape)
+        step = _newton_step(_hessian(design[left], p, share[left], penalty), gradient)
+        regular = np.isfinite(step).all(axis=(1, 2))
+        left, step, gradient = left[regular], step[regular], gradient[regular]
         theta[left] = _descended(design[left], hot[left], share[left], penalty, theta[left], step, gradient)
     # W = Theta · root^-1 · vectors^T · x
     inverse = np.divide(1.0, root, out=np.zeros_like(root), where=alive)
     weight = (theta[:, :, :n] * inverse[:, None, :]) @ vectors.transpose(0, 2, 1) @ x
     return weight, theta[:, :, n], solved
+
+
+def _newton_step(hessian: Array, gradient: Array) -> Array:
+    """The solutions; NaN where a Hessian is singular, which is no matter of the others."""
+    columns = gradient.reshape(len(gradient), -1, 1)
+    try:
+        step: Array = np.asarray(np.linalg.solve(hessian, columns), np.float64)
+    except np.linalg.LinAlgError:
+        step = np.full(columns.shape, np.nan)
+        for i in range(len(columns)):
+            with contextlib.suppress(np.linalg.LinAlgError):
+                step[i] = np.linalg.solve(hessian[i], columns[i])
+    result: Array = step.reshape(gradient.shape)
+    return result
 
 
 def _logits(design: Array, theta: Array) -> Array:

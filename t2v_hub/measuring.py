@@ -72,14 +72,17 @@ class TaskMeasurer:
 
     def embed(self, info: TaskInfo, decoded: DecodedSample) -> TaskEmbedding:
         """The embedding of one sample; see `Task2Vec.embed`."""
-        probe, _ = self._placed_probe()
+        probe, squares = self._placed_probe()
         key = self._key(info, decoded)
         known = self._known(info, key)
         if known is not None:
             return known
         blocks = self.cache.blocks(key)
-        with frozen(probe.module):
-            estimate = self._measure(decoded, blocks, info.id)
+        try:
+            with frozen(probe.module):
+                estimate = self._measure(decoded, blocks, info.id)
+        finally:
+            squares.release()
         embedding = self._keep(info, decoded, estimate, key)
         if self.cache.folder is not None:
             blocks.discard()
@@ -124,6 +127,8 @@ class TaskMeasurer:
                             yield name, embedding
         except T2VError as error:  # memory or disk: what is left will fare no better
             yield from ((name, error) for name in left if name not in done)
+        finally:
+            squares.release()
 
     def _known(self, info: TaskInfo, key: str) -> TaskEmbedding | None:
         """What was measured before, in all processes alike."""

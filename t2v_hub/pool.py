@@ -102,7 +102,9 @@ class TaskPool:
         group: list[int] = []
         n_images = n_bytes = 0
         for place, task in enumerate(self.tasks):
-            own = len(task.sample), task.room().nbytes
+            room = task.room()
+            # Its sums, and what a pass whose images it all holds would add to them.
+            own = len(task.sample), room.nbytes + self.passes.size * room[0].nbytes
             if group and (n_images + own[0] > _GROUP_IMAGES or n_bytes + own[1] > _GROUP_BYTES):
                 yield group
                 group, n_images, n_bytes = [], 0, 0
@@ -155,6 +157,8 @@ class TaskPool:
             else:
                 total, shown = sums[place][0], sums[place][1:].reshape(-1, task.n_filters)
                 results.append((place, task.finished(total, shown, len(task.sample), self.passes.size)))
+            if place in sums:
+                task.forget()
         return results
 
     def _pass(

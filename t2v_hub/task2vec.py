@@ -27,7 +27,7 @@ from t2v_hub.storage import home
 BETA = 1e-9
 """Weight of the prior in the robust precision; measured in ``benchmarks/heads.py``."""
 
-_WAITING_BYTES = 512 << 20  # of pixels of small tasks, until these are measured
+_WAITING_BYTES, _WAITING_IMAGES = 512 << 20, 16_384  # of small tasks, until these are measured
 
 
 class Task2Vec:
@@ -267,7 +267,8 @@ class Task2Vec:
                     waiting[name] = info, decoded
             except T2VError as error:
                 failures[name] = error
-            if sum(some.images.nbytes for _, some in waiting.values()) > _WAITING_BYTES:
+            images = [some.images for _, some in waiting.values()]
+            if sum(map(len, images)) > _WAITING_IMAGES or sum(i.nbytes for i in images) > _WAITING_BYTES:
                 embed_waiting()
         embed_waiting()
         return EmbeddedTasks(

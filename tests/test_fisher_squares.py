@@ -576,6 +576,23 @@ def test_a_pass_frees_the_graph_of_one_that_failed_before():
     assert seen[-1]
 
 
+def test_images_that_show_nothing_are_not_taken_for_a_check(monkeypatch):
+    """Black ones pass any kernel of a first layer; the next pass is looked at as well."""
+    module = shaken(Flat(nn.Conv2d(3, 4, 3, bias=False), nn.Tanh()))
+    inputs = images(3).float()
+
+    def doubled(a, weight, g, options):  # type: ignore[no-untyped-def]
+        return kernels.convolution(a, weight, g * 1.02, options)
+
+    monkeypatch.setitem(squares._OPERATIONS, torch.conv2d, (doubled, squares._OPERATIONS[torch.conv2d][1]))
+    with frozen(module):
+        measured = SquaredGradients(module, module, layers_of(module, inputs))
+        measured.forward(torch.zeros_like(inputs))
+        assert measured.slow == ()
+        with pytest.warns(SlowPathWarning, match="1 of 1 layers"):
+            measured.forward(inputs)
+
+
 def test_a_wrong_kernel_is_found_out():
     """The comparison with autograd is the net below all kernels, present and future."""
     module = shaken(TIMM["resnet"]())

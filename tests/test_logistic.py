@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from t2v_hub.head import HeadProblem, HeadRecipe
-from t2v_hub.logistic import fit_small
+from t2v_hub.logistic import fit_many, fit_small
 
 
 def problem(seed: int, n: int = 25, d: int = 60, n_classes: int = 5):
@@ -106,3 +106,36 @@ def test_what_newton_cannot_solve_goes_to_scikit_learn(monkeypatch):
 
     np.testing.assert_allclose(actual.weight, expected.weight, rtol=1e-4, atol=1e-6)
     assert not np.array_equal(actual.weight, expected.weight)
+
+
+@pytest.mark.parametrize("strength", [1e-20, 1e-16])
+def test_a_penalty_that_rounding_swallows_goes_to_scikit_learn(strength):
+    """The Hessian is singular then; that must not take the others of the batch with it."""
+    features, labels = np.random.default_rng(0).normal(size=(10, 64)), np.arange(10) % 2
+
+    head = HeadRecipe(strength=strength).fit(features, labels)
+
+    assert np.isfinite(head.weight).all()
+    assert (head.probabilities(features).argmax(axis=1) == labels).all()
+
+
+def test_what_one_huge_image_blurs_is_not_called_solved():
+    """Their Gram matrix loses, beside it, what a small penalty would weigh."""
+    x, codes, share = problem(3, 10, 64, 2)
+    x[0] *= 1e6
+
+    *_, solved = fit_small(x[None], codes[None], share[None], 2, 1e-8)
+
+    assert not solved[0]
+
+
+def test_problems_are_cut_into_parts_that_fit_into_memory(monkeypatch):
+    parts = [problem(seed) for seed in range(5)]
+    lists = [list(part) for part in zip(*parts, strict=True)]
+    expected = list(fit_many(*lists, 5, 10.0))
+    monkeypatch.setattr("t2v_hub.logistic._BYTES", 1)
+
+    actual = list(fit_many(*lists, 5, 10.0))
+
+    for ours, theirs in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])

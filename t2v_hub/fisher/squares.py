@@ -97,14 +97,15 @@ class SquaredGradients:
             for layer, rows in zip(others, self._by_autograd(alone, others), strict=True):
                 by_weight[id(layer.weight)] = rows
         if not keep:
-            self._release()
+            self.release()
         return torch.cat([by_weight[id(layer.weight)] for layer in self.layers], dim=1)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Let go of the graph, as after a pass that came to nothing."""
         self._tape = self._outputs = self._inputs = None
 
     def _run(self, inputs: Tensor) -> Tensor:
-        self._release()  # also the graph of a pass that failed for lack of memory
+        self.release()  # also the graph of a pass that failed for lack of memory
         slow = {id(layer.weight) for layer in self.slow}
         fast = [layer for layer in self.layers if id(layer.weight) not in slow]
         while True:
@@ -138,7 +139,9 @@ class SquaredGradients:
             if mixing or actual is None or not bool(((actual - expected).abs() <= bound).all()):
                 disagreeing.append(layer)
         known, self.slow = self.slow, tuple(disagreeing)
-        self._n_checked = len(inputs)
+        alike = len(inputs) > 1 and torch.equal(inputs[0], inputs[1])
+        if not alike and all(bool(expected.isfinite().all()) for expected in truth):
+            self._n_checked = len(inputs)  # else the next pass is looked at, too: these images show little
         if len(self.slow) > len(known):
             names = ", ".join(layer.name for layer in self.slow[:5])
             more = f" and {len(self.slow) - 5} more" if len(self.slow) > 5 else ""
