@@ -54,23 +54,9 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> None:
     """Embed together, and print from the first process."""
     task = data.load(options.data, progress=False)
-    embedder = Task2Vec(
-        options.probe,
-        image_size=options.image_size,
-        max_samples=options.images,
-        cache=False,
-        progress=False,
-        device="cpu",
-    )
-    warm_up = Task2Vec(
-        embedder.probe,
-        image_size=options.image_size,
-        max_samples=16,
-        cache=False,
-        progress=False,
-        device="cpu",
-    )
-    warm_up.embed(task)
+    settings = {"image_size": options.image_size, "cache": False, "progress": False, "device": "cpu"}
+    embedder = Task2Vec(options.probe, max_samples=options.images, **settings)
+    Task2Vec(embedder.probe, max_samples=16, **settings).embed(task)  # imports
     processes = Processes()
     processes.share(lambda: None)  # wait for all
     start = time.perf_counter()

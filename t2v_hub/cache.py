@@ -54,10 +54,9 @@ class EmbeddingCache:
 
 def cache_key(decoded: DecodedSample, settings: Mapping[str, Any]) -> str:
     """Hangs on the pixels, labels and weights of a sample, and on the settings."""
-    digest = hashlib.sha256(decoded.images.tobytes() if decoded.images.nbytes < 1 << 20 else b"")
-    if decoded.images.nbytes >= 1 << 20:
-        for image in decoded.images:
-            digest.update(image.tobytes())
+    digest = hashlib.sha256()
+    for image in decoded.images:
+        digest.update(image.tobytes())
     digest.update(np.ascontiguousarray(decoded.labels).astype("<f8").tobytes())
     digest.update(decoded.weights.astype("<f8").tobytes())
     digest.update(canonical_json({"shape": list(decoded.images.shape), "layout": 4, **settings}))

@@ -219,7 +219,8 @@ class TaskFisher:
         return self._probabilities if self.multi_label else proposal(self._head.weight, self._probabilities)
 
     def _fit_heads(self) -> None:
-        features = self._read_features()
+        with self._bar("features", self.layout.n_samples) as bar:
+            features = self.passes.all_features(self.processes, bar)
         check_features(features, self.probe.name)
         problems = self.problems(features)
         with self._bar("heads", len(problems)) as bar:
@@ -231,16 +232,6 @@ class TaskFisher:
 
             heads = self.processes.share_out(range(len(problems)), head_of)
         self.settle(features, heads)
-
-    def _read_features(self) -> Array:
-        with self._bar("features", self.layout.n_samples) as bar:
-
-            def features_of(index: int) -> Array:
-                features = self.passes.features(self.layout.block(index))
-                bar.update(len(features) * self.processes.count)
-                return features
-
-            return np.concatenate(self.processes.share_out(range(self.layout.n_blocks), features_of))
 
     def _shown_passes(self) -> list[range]:
         """Evenly spread passes of full size in the first round; all of a task that has only few."""

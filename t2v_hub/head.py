@@ -134,11 +134,11 @@ class HeadRecipe:
             seed: As in `fit`.
         """
         scaled = [_Scaled.of(problem, each=self.scaling == "each") for problem in problems]
-        classifiers = [one for problem in scaled for one in problem.classifiers()]
-        solutions = iter(self._solved(classifiers, seed))
+        classifiers = [problem.classifiers() for problem in scaled]
+        solutions = iter(self._solved([one for own in classifiers for one in own], seed))
         heads = []
-        for problem in scaled:
-            parts = [next(solutions) for _ in problem.classifiers()]
+        for problem, own in zip(scaled, classifiers, strict=True):
+            parts = [next(solutions) for _ in own]
             if problem.multi_label:
                 # Two exclusive classes as one logit: the difference of both rows.
                 weight = np.stack([w[1] - w[0] for w, _ in parts])

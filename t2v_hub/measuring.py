@@ -110,8 +110,6 @@ class TaskMeasurer:
                     squares,
                     probe,
                     [self._task_fisher(tasks[name][1], name) for name in left],
-                    recipe=self.head,
-                    seed=self.seed,
                     batch_size=self.batch_size,
                     progress=self.progress,
                 )

@@ -2,17 +2,19 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
-from t2v_hub.blocks import BLOCK_SIZE
+from t2v_hub.blocks import BLOCK_SIZE, BlockLayout
 from t2v_hub.errors import InsufficientMemoryError, SmallerBatchWarning
 from t2v_hub.fisher.squares import casting
 from t2v_hub.probe import ProbeNetwork
+from t2v_hub.processes import Processes
 
 T = TypeVar("T")
 Places = TypeVar("Places", range, NDArray[np.int64])
@@ -70,6 +72,21 @@ class Passes:
             return result
 
         return np.concatenate([rows for _, rows in self.over(places, work)])
+
+    def all_features(self, processes: Processes, bar: "tqdm[Any]") -> NDArray[np.float64]:
+        """Features of all images, ``(n, n_features)``; several processes share the work.
+
+        Raises:
+            InsufficientMemoryError: Not even one image fits into memory.
+        """
+        layout = BlockLayout(len(self.images))
+
+        def features_of(index: int) -> NDArray[np.float64]:
+            rows = self.features(layout.block(index))
+            bar.update(len(rows) * processes.count)
+            return rows
+
+        return np.concatenate(processes.share_out(range(layout.n_blocks), features_of))
 
     def over(self, places: Places, work: Callable[[Places], T]) -> Iterator[tuple[Places, T]]:
         """What ``work`` returns for the images of each pass, and which these are, in order.

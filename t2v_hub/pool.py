@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from t2v_hub.blocks import BlockLayout
 from t2v_hub.errors import ProbeOutputError
 from t2v_hub.estimate import Estimate, TaskFisher, check_features, check_gradients
 from t2v_hub.fisher import SquaredGradients
-from t2v_hub.head import HeadRecipe
 from t2v_hub.passes import Passes
 from t2v_hub.probe import ProbeNetwork
 from t2v_hub.processes import Processes
@@ -38,8 +35,6 @@ class TaskPool:
         squares: Of the probe's features, placed where it is to run, inside `frozen`.
         probe: The probe.
         tasks: What is to be measured, under the same recipe, seed and estimator.
-        recipe: How heads are fitted.
-        seed: What the fits hang on.
         batch_size: Images per pass on an accelerator.
         progress: Whether to show bars.
     """
@@ -50,16 +45,12 @@ class TaskPool:
         probe: ProbeNetwork,
         tasks: Sequence[TaskFisher],
         *,
-        recipe: HeadRecipe,
-        seed: int,
         batch_size: int,
         progress: bool,
     ) -> None:
         self.squares = squares
         self.probe = probe
         self.tasks = tasks
-        self.recipe = recipe
-        self.seed = seed
         self.processes = Processes()
         self.progress = progress and self.processes.is_main
         images, self._where = _pooled([task.sample.images for task in tasks])
@@ -74,28 +65,18 @@ class TaskPool:
         Raises:
             InsufficientMemoryError: Not even one image fits into memory.
         """
-        features = self._features()
+        with self._bar("features of small tasks", len(self.passes.images)) as bar:
+            features = self.passes.all_features(self.processes, bar)
         groups = list(self._groups())
         with self._bar("Fisher of small tasks", len(self.tasks)) as bar:
             # As many groups at a time as there are processes, so that finished ones can be kept.
             for start in range(0, len(groups), self.processes.count):
-                some = groups[start : start + self.processes.count]
+                some = range(start, min(start + self.processes.count, len(groups)))
                 for part in self.processes.share_out(
-                    range(len(some)), partial(self._group_of, some, features)
+                    some, lambda place: self._group(groups[place], features)
                 ):
                     bar.update(len(part))
                     yield part
-
-    def _features(self) -> Array:
-        layout = BlockLayout(len(self.passes.images))
-        with self._bar("features of small tasks", layout.n_samples) as bar:
-
-            def features_of(index: int) -> Array:
-                rows = self.passes.features(layout.block(index))
-                bar.update(len(rows) * self.processes.count)
-                return rows
-
-            return np.concatenate(self.processes.share_out(range(layout.n_blocks), features_of))
 
     def _groups(self) -> Iterator[list[int]]:
         """Consecutive tasks, as many as fit."""
@@ -112,11 +93,6 @@ class TaskPool:
             n_images, n_bytes = n_images + own[0], n_bytes + own[1]
         yield group
 
-    def _group_of(
-        self, groups: list[list[int]], features: Array, index: int
-    ) -> list[tuple[int, Estimate | ProbeOutputError]]:
-        return self._group(groups[index], features)
-
     def _group(self, members: list[int], features: Array) -> list[tuple[int, Estimate | ProbeOutputError]]:
         failures: dict[int, ProbeOutputError] = {}
         sums: dict[int, Array] = {}
@@ -128,8 +104,9 @@ class TaskPool:
             else:
                 sums[place] = self.tasks[place].room()
         problems = {place: self.tasks[place].problems(features[self._where[place]]) for place in sums}
+        first = self.tasks[0]
         heads = iter(
-            self.recipe.fit_many([one for some in problems.values() for one in some], seed=self.seed)
+            first.recipe.fit_many([one for some in problems.values() for one in some], seed=first.seed)
         )
         for place, some in problems.items():
             self.tasks[place].settle(features[self._where[place]], [next(heads) for _ in some])
