@@ -1,5 +1,6 @@
 """The processes that share the work: one, or those that ``accelerate launch`` or ``torchrun`` started."""
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -23,6 +24,9 @@ class Processes:
         if launched or (torch.distributed.is_available() and torch.distributed.is_initialized()):
             from accelerate import PartialState
 
+            if not torch.distributed.is_initialized():
+                # Its threads would else be torn down with the interpreter, which now and then aborts.
+                atexit.register(_leave)
             state = PartialState(cpu=not torch.accelerator.is_available())
             self.index, self.count = state.process_index, state.num_processes
 
@@ -86,3 +90,8 @@ class Processes:
             if process == self.index:
                 own.append(index)
         return sorted(own)
+
+
+def _leave() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
