@@ -25,6 +25,18 @@
     │   ├── CatalogFileError                  a catalog on disk that cannot be read
     │   └── EmptyCatalogError                 no candidate to rank
     ├── CheckpointError (ValueError)          a candidate that does not load
+    ├── CardError (ValueError)                something about a model or data set card
+    │   ├── CardEntryError                    an entry that cannot be used, or not be written
+    │   ├── CardTextError                     a README that cannot be changed without harm
+    │   ├── CardSizeError                     more than a card may hold
+    │   └── OptedOutError                     ``task2vec: false``: its owner wants no embeddings there
+    ├── HubError (OSError)                    the Hub refused, failed or is out of reach
+    │   ├── HubNotFoundError (LookupError)    no such repository or revision, or none that may be seen
+    │   ├── HubAccessError (PermissionError)  no token, no right to write, gated, disabled
+    │   ├── HubConflictError                  others kept changing the card, or the name is taken
+    │   ├── HubRejectedError                  the Hub does not take what was sent: invalid or too large
+    │   ├── RateLimitError                    too many requests, for longer than we may wait
+    │   └── HubUnreachableError (ConnectionError)  no connection, time-out, server error, offline mode
     ├── StorageError (OSError)                disk full, read-only, not permitted
     ├── InsufficientMemoryError (MemoryError) one image at a time still does not fit
     └── MissingDependencyError (ImportError)  an optional package is not installed
@@ -33,7 +45,9 @@
     ├── SkippedImagesWarning                  images that could not be decoded were left out
     ├── SlowPathWarning                       layers without a fast kernel are measured one image at a time
     ├── SmallerBatchWarning                   the batch was halved after running out of memory
-    └── CacheWarning                          a damaged cache entry was ignored and measured again
+    ├── CacheWarning                          a damaged cache entry was ignored and measured again
+    ├── FewImagesWarning                      too few images for a standard error that can be trusted
+    └── CardWarning                           an entry of a card was skipped, or a card grows large
 """
 
 
@@ -129,6 +143,54 @@ class CheckpointError(T2VError, ValueError):
     """A candidate's weights do not load."""
 
 
+class CardError(T2VError, ValueError):
+    """Something is wrong with a model or data set card."""
+
+
+class CardEntryError(CardError):
+    """An entry of a card cannot be used, or cannot be written."""
+
+
+class CardTextError(CardError):
+    """A README cannot be changed without harm to what others wrote."""
+
+
+class CardSizeError(CardError):
+    """More than a card may hold."""
+
+
+class OptedOutError(CardError):
+    """The card says ``task2vec: false``: its owner wants no embeddings there."""
+
+
+class HubError(T2VError, OSError):
+    """The Hub refused, failed or is out of reach."""
+
+
+class HubNotFoundError(HubError, LookupError):
+    """There is no such repository or revision, or none that may be seen."""
+
+
+class HubAccessError(HubError, PermissionError):
+    """Access is refused: no token, no right to write, gated or disabled."""
+
+
+class HubConflictError(HubError):
+    """Others kept changing the card meanwhile, or the name is taken."""
+
+
+class HubRejectedError(HubError):
+    """The Hub does not take what was sent: it is invalid or too large."""
+
+
+class RateLimitError(HubError):
+    """Too many requests, for longer than we may wait."""
+
+
+class HubUnreachableError(HubError, ConnectionError):
+    """No connection, a time-out, a server's error, or offline mode."""
+
+
 class StorageError(T2VError, OSError):
     """The disk is full, read-only or closed to us."""
 
@@ -163,3 +225,7 @@ class CacheWarning(T2VWarning):
 
 class FewImagesWarning(T2VWarning):
     """Classes have too few images in the sample for a standard error that can be trusted."""
+
+
+class CardWarning(T2VWarning):
+    """An entry of a card was skipped, or a card grows large."""

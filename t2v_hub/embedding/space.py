@@ -51,14 +51,22 @@ class Space:
     beta: float
     probe: str = "unnamed probe"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "beta", float(self.beta))  # 1 and 1.0 must not make two spaces
+
     @cached_property
-    def id(self) -> str:
-        """Short name of the space, for tags: ``s`` and 15 hexadecimal digits of a SHA-256."""
+    def identity(self) -> str:
+        """All that makes this space what it is, as one line of JSON in one spelling; see `canonical_json`."""
         identity = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "probe"}
         identity["layers"] = [[layer.name, layer.n_filters] for layer in self.layers]
         for name in ("preprocessing", "head", "sampling"):
             identity[name] = dict(identity[name])
-        return "s" + hashlib.sha256(canonical_json(identity)).hexdigest()[:15]
+        return canonical_json(identity).decode()
+
+    @cached_property
+    def id(self) -> str:
+        """Short name of the space, for tags: ``s`` and 15 hexadecimal digits of the identity's SHA-256."""
+        return "s" + hashlib.sha256(self.identity.encode()).hexdigest()[:15]
 
     @property
     def n_filters(self) -> int:
@@ -139,6 +147,22 @@ class Space:
             family=values["family"],
             beta=float(values["beta"]),
         )
+
+    @classmethod
+    def from_identity(cls, text: str, *, probe: str) -> Self:
+        """The space of that `identity`; raises ValueError, KeyError, TypeError or RecursionError otherwise.
+
+        Args:
+            text: From anywhere; a reader compares `id` with the one that it was promised.
+            probe: Name of the probe, which is no part of the identity.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise TypeError("the identity of a space must be a JSON object")
+        space = cls.from_dict({**values, "probe": probe})
+        if space.identity != text:
+            raise ValueError("the identity is not in its one spelling")
+        return space
 
 
 def canonical_json(value: object) -> bytes:
