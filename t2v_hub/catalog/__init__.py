@@ -2,6 +2,7 @@
 
 from t2v_hub.catalog.candidate import Candidate, Library
 from t2v_hub.catalog.catalog import Catalog
-from t2v_hub.catalog.matrix import Matrix
+from t2v_hub.catalog.matrix import Matrices, Matrix
+from t2v_hub.catalog.state import SyncReport
 
-__all__ = ["Candidate", "Catalog", "Library", "Matrix"]
+__all__ = ["Candidate", "Catalog", "Library", "Matrices", "Matrix", "SyncReport"]

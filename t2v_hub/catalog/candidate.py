@@ -121,19 +121,21 @@ class EmbeddingRecord(NamedTuple):
         space: Id of its space.
         task: Id of its task.
         distance_standard_error: As its measurement records it; None where it was not measured.
+        pack: Key of the pack that holds it, where it was read from a card.
     """
 
     digest: str
     space: str
     task: str
     distance_standard_error: float | None = None
+    pack: str | None = None
 
     @classmethod
-    def of(cls, embedding: TaskEmbedding) -> "EmbeddingRecord":
+    def of(cls, embedding: TaskEmbedding, *, pack: str | None = None) -> "EmbeddingRecord":
         """The record of an embedding at hand."""
         error = embedding.measurement.distance_standard_error
         known = error if math.isfinite(error) else None
-        return cls(embedding.digest, embedding.space.id, embedding.task.id, known)
+        return cls(embedding.digest, embedding.space.id, embedding.task.id, known, pack)
 
     @property
     def file_name(self) -> str:
@@ -169,7 +171,12 @@ class StoredEmbeddings(Sequence[TaskEmbedding]):
         """
         if isinstance(index, slice):
             return StoredEmbeddings(self.folder, self.records[index])
-        return TaskEmbedding.load(self.folder / self.records[index].file_name)
+        record = self.records[index]
+        if record.pack is not None:
+            from t2v_hub.catalog.pack import open_pack
+
+            return open_pack(self.folder.parent / "cards", record.pack).entry(record.digest)[0]
+        return TaskEmbedding.load(self.folder / record.file_name)
 
     def __iter__(self) -> Iterator[TaskEmbedding]:
         return (self[index] for index in range(len(self)))

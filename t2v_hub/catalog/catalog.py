@@ -4,8 +4,10 @@
 
     candidates.parquet            one row per candidate; the spaces in its metadata
     embeddings/<sha256>.safetensors
+    cards/<key>.*                 embeddings that were read from cards, many in one file
+    hub.json                      which cards were read, at which commits
     matrices/<space>-<key>.*      a cache; may be deleted
-    .lock                         held while a process changes the catalog
+    .lock, .sync.lock             held while a process changes the catalog, or reads cards
 
 Every file is whole or absent. Embeddings are written before the index that names them and deleted
 after the index that no longer does, so a process that is killed leaves a catalog that can be read,
@@ -17,13 +19,15 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
 
 from t2v_hub.catalog.candidate import Candidate, EmbeddingRecord, StoredEmbeddings, records_of
 from t2v_hub.catalog.index import Index, read_index, write_index
-from t2v_hub.catalog.matrix import Matrix, open_matrix
+from t2v_hub.catalog.matrix import Matrices, Matrix, open_matrix
+from t2v_hub.catalog.pack import open_pack
+from t2v_hub.catalog.state import SyncReport, read_state
 from t2v_hub.embedding import Space, TaskEmbedding
 from t2v_hub.errors import (
     CandidateNotFoundError,
@@ -33,6 +37,9 @@ from t2v_hub.errors import (
     StorageError,
 )
 from t2v_hub.storage import home, storage_error
+
+if TYPE_CHECKING:
+    from t2v_hub.hub.connection import Connection
 
 _INDEX = "candidates.parquet"
 _LOCK_SECONDS = 120.0
@@ -107,19 +114,108 @@ class Catalog:
         order = sorted(counts, key=lambda space: (-counts[space], space))
         return {self._index.spaces[space]: counts[space] for space in order}
 
-    def matrix(self, space: Space) -> Matrix:
+    def matrix(self, space: Space) -> Matrix | Matrices:
         """The Fisher vectors of one space, memory-mapped; one row per distinct embedding.
 
         Made when first asked for, and again when embeddings came or went. Embeddings that cannot be
         read have no row and are named in `Matrix.damaged`.
         """
-        digests = {
-            record.digest: self._folder / record.file_name
-            for candidate in self
-            for record in records_of(candidate.embeddings)
-            if record.space == space.id
-        }
-        return open_matrix(self.path / "matrices", space.id, space.n_filters, digests)
+        files: dict[str, Path] = {}
+        packs: dict[str, list[str]] = {}
+        for candidate in self:
+            for record in records_of(candidate.embeddings):
+                if record.space == space.id and record.pack is None:
+                    files[record.digest] = self.embeddings_folder / record.file_name
+                elif record.space == space.id and record.pack is not None:
+                    packs.setdefault(record.pack, []).append(record.digest)
+        own = open_matrix(self.path / "matrices", space.id, space.n_filters, files)
+        if not packs:
+            return own
+        parts, damaged = [own], dict(own.damaged)
+        for key, digests in packs.items():
+            try:
+                pack = open_pack(self.cards, key)
+            except EmbeddingFileError as error:
+                damaged |= dict.fromkeys(digests, str(error))
+                continue
+            parts.append(pack.matrix())
+            damaged |= {d: f"{key} does not hold it." for d in digests if d not in pack.places}
+        return Matrices(tuple(parts), damaged)
+
+    @classmethod
+    def from_hub(
+        cls,
+        path: Path | str | None = None,
+        *,
+        space: Space | str | None = None,
+        filter: str | Iterable[str] = (),
+        endpoint: str | None = None,
+        token: str | bool | None = None,
+    ) -> Self:
+        """The catalog in a folder, brought up to date with the cards on the Hub.
+
+        Args:
+            path: The folder; ``T2V_HOME/catalog`` by default. Afterwards it needs no network.
+            space: Only embeddings of this space, given as such or by its id.
+            filter: Only checkpoints with all of these tags of the Hub, such as ``image-classification``.
+            endpoint: Address of another Hub.
+            token: Access token, where it is not the one that ``hf auth login`` left.
+
+        Raises:
+            HubError: The Hub refused, failed or is out of reach; `Catalog(path)` is what was read before.
+        """
+        catalog = cls(path)
+        catalog.sync(space=space, filter=filter, endpoint=endpoint, token=token)
+        return catalog
+
+    def sync(
+        self,
+        *,
+        space: Space | str | None = None,
+        filter: str | Iterable[str] = (),
+        endpoint: str | None = None,
+        token: str | bool | None = None,
+        again: bool = False,
+        connection: "Connection | None" = None,
+    ) -> SyncReport:
+        """Bring what was read from the cards on the Hub up to date; what was added here stays.
+
+        The first time, a few requests list all enriched checkpoints with their cards; later, one listing of
+        commits says which cards changed, and only those are read.
+
+        Args:
+            space: Only embeddings of this space, given as such or by its id.
+            filter: Only checkpoints with all of these tags of the Hub.
+            endpoint: Address of another Hub.
+            token: Access token.
+            again: Whether to read all cards again.
+            connection: What to ask through, in place of ``endpoint`` and ``token``.
+
+        Raises:
+            HubError: The Hub refused, failed or is out of reach; the catalog is as it was.
+            StorageError: The disk is full, read-only or closed to us.
+        """
+        from t2v_hub.catalog.sync import sync
+        from t2v_hub.hub.connection import Connection  # the one way up: the network's door
+
+        filters = (filter,) if isinstance(filter, str) else tuple(filter)
+        link = connection or Connection(endpoint=endpoint, token=token)
+        return sync(self, link, space=space, filters=filters, again=again)
+
+    def synced(self, *, space: Space | str | None = None) -> tuple[SyncReport, ...]:
+        """When cards were last read into this catalog, and from where; the latest first.
+
+        Args:
+            space: Only what covers this space.
+        """
+        id = space.id if isinstance(space, Space) else space
+        found = [scope.report for scope in read_state(self.path) if id is None or scope.space in (None, id)]
+        return tuple(sorted(found, key=lambda report: report.synced_at, reverse=True))
+
+    @property
+    def cards(self) -> Path:
+        """Folder of the embeddings that were read from cards."""
+        return self.path / "cards"
 
     def add(self, candidate: Candidate, *, embedding: TaskEmbedding | None = None) -> None:
         """Add a candidate, or add to what is known of it.
@@ -150,7 +246,7 @@ class Catalog:
             StorageError: The disk is full, read-only or closed to us; the catalog is as it was.
         """
         written: set[str] = set()
-        with self._changing() as index:
+        with self.changing() as index:
             for candidate in candidates:
                 old = index.candidates.get(candidate.id)
                 stored = self._store(candidate, index.spaces, written)
@@ -188,18 +284,19 @@ class Catalog:
         if id not in self:
             self._index = self._read()
         self[id]  # raises where it is absent
-        with self._changing() as index:
+        with self.changing() as index:
             index.candidates.pop(id, None)
 
     @property
-    def _folder(self) -> Path:
+    def embeddings_folder(self) -> Path:
+        """Folder of the embeddings that were added here."""
         return self.path / "embeddings"
 
     def _read(self) -> Index:
-        return read_index(self.path / _INDEX, self._folder)
+        return read_index(self.path / _INDEX, self.embeddings_folder)
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[Index]:
+    def changing(self) -> Iterator[Index]:
         """The index as it is on disk now; what the body makes of it is written, under the lock."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -230,29 +327,38 @@ class Catalog:
     def _store(self, candidate: Candidate, spaces: dict[str, Space], written: set[str]) -> Candidate:
         """The candidate with its embeddings written into this catalog's folder, unless they are just now."""
         embeddings = candidate.embeddings
-        if isinstance(embeddings, StoredEmbeddings) and embeddings.folder == self._folder:
-            here = [(self._folder / record.file_name).is_file() for record in embeddings.records]
+        if isinstance(embeddings, StoredEmbeddings) and embeddings.folder == self.embeddings_folder:
+            here = [
+                r.pack is not None or (self.embeddings_folder / r.file_name).is_file()
+                for r in embeddings.records
+            ]
             if all(here) and spaces.keys() >= _spaces_in([candidate]):
                 return candidate
         records: dict[tuple[str, str], EmbeddingRecord] = {}
         for embedding in candidate.embeddings:
             record = EmbeddingRecord.of(embedding)
             if record.digest not in written:
-                embedding.save(self._folder / record.file_name)
+                embedding.save(self.embeddings_folder / record.file_name)
                 written.add(record.digest)
             spaces[record.space] = embedding.space
             records[record.space, record.task] = record
-        return replace(candidate, embeddings=StoredEmbeddings(self._folder, tuple(records.values())))
+        return replace(
+            candidate, embeddings=StoredEmbeddings(self.embeddings_folder, tuple(records.values()))
+        )
 
     def _delete(self, unnamed: set[str]) -> None:
         """Delete embeddings that no candidate names any more, and what killed writers left half written."""
-        for path in [*(self._folder / name for name in unnamed), *self._folder.glob(".*.tmp")]:
+        for path in [
+            *(self.embeddings_folder / name for name in unnamed),
+            *self.embeddings_folder.glob(".*.tmp"),
+        ]:
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
 def _file_names(index: Index) -> set[str]:
-    return {record.file_name for item in index.candidates.values() for record in records_of(item.embeddings)}
+    records = (record for item in index.candidates.values() for record in records_of(item.embeddings))
+    return {record.file_name for record in records if record.pack is None}
 
 
 def _spaces_in(candidates: Iterable[Candidate]) -> set[str]:

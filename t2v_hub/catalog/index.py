@@ -36,6 +36,7 @@ _SCHEMA = pa.schema(
                         "space": pa.string(),
                         "task": pa.string(),
                         "distance_standard_error": pa.float64(),
+                        "pack": pa.string(),
                     }
                 )
             ),

@@ -1,10 +1,6 @@
 """`Matrix`: the Fisher vectors of one space as memory-mapped float16, made again when stale.
 
-float16 has few powers of ten. A row is therefore divided by a scale that puts its maximum at 6e4,
-and where more than one in a thousand of its nonzero values would still fall below the smallest
-normal float16, its square root is stored instead, or the fourth or eighth root: each doubles the
-powers of ten that fit and the relative rounding error (2^-11 for the value itself), and a
-zero stays a zero. Reading is ``stored**power * scale``.
+Rows are encoded as `t2v_hub.embedding.HalfVector` does.
 """
 
 import contextlib
@@ -21,17 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from t2v_hub.distance import ALPHA, DistanceName, distances
-from t2v_hub.embedding import TaskEmbedding
+from t2v_hub.embedding import HalfVector, TaskEmbedding
+from t2v_hub.embedding.half import POWERS
 from t2v_hub.errors import EmbeddingFileError, StorageError
 from t2v_hub.storage import write_atomically
 
-Row = tuple[NDArray[np.float16], float, int]
-
 _FORMAT = "t2v-matrix/1"
-_MAXIMUM = 6e4  # below float16's largest number, 65504
-_SMALLEST_NORMAL = 2.0**-14
-_MAX_FLUSHED = 1e-3
-_POWERS = (1, 2, 4, 8)
 _BLOCK_VALUES = 1 << 15  # float64 values decoded at once: 256 KiB stay in cache
 
 
@@ -45,6 +36,7 @@ class Matrix:
         scale: ``(n,)`` float64.
         power: ``(n,)``, 1, 2, 4 or 8.
         damaged: Embeddings that could not be read, by digest, and why; they have no row.
+        rows: ``(n,)``, which row of ``values`` each has; None where that is its own number.
     """
 
     digests: tuple[str, ...]
@@ -52,6 +44,7 @@ class Matrix:
     scale: NDArray[np.float64]
     power: NDArray[np.int64]
     damaged: Mapping[str, str]
+    rows: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -61,7 +54,8 @@ class Matrix:
         step = max(1, _BLOCK_VALUES // max(1, self.values.shape[1]))
         for start in range(0, len(self), step):
             part = slice(start, start + step)
-            block = self.values[part].astype(np.float64)
+            stored = self.values[part] if self.rows is None else self.values[self.rows[part]]
+            block = stored.astype(np.float64)
             for power in np.unique(self.power[part]):
                 if power > 1:
                     rows = self.power[part] == power
@@ -76,18 +70,31 @@ class Matrix:
         return np.concatenate(found) if found else np.empty(0)
 
 
-def encode(fisher: NDArray[np.float32]) -> Row:
-    """A vector as float16, its scale and its power; see the module."""
-    row = fisher.astype(np.float64)
-    maximum = float(row.max(initial=0.0))
-    if maximum == 0:
-        return np.zeros(len(row), np.float16), 1.0, 1
-    share = row / maximum
-    for power in _POWERS:
-        stored = (share ** (1 / power) * _MAXIMUM).astype(np.float16)
-        if np.count_nonzero(stored[share > 0] < _SMALLEST_NORMAL) <= _MAX_FLUSHED * np.count_nonzero(share):
-            break
-    return stored, maximum / _MAXIMUM**power, power
+@dataclass(frozen=True, eq=False)
+class Matrices:
+    """Several matrices of one space as one.
+
+    Attributes:
+        parts: The matrices.
+        damaged: Embeddings that could not be read, by digest, and why.
+    """
+
+    parts: tuple[Matrix, ...]
+    damaged: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Which embedding each row is; one that is in two parts has two."""
+        return tuple(digest for part in self.parts for digest in part.digests)
+
+    def distances(
+        self, target: TaskEmbedding, *, name: DistanceName = "symmetric", alpha: float = ALPHA
+    ) -> NDArray[np.float64]:
+        """Distances from each row, as source, to a target of the same space, ``(n,)``."""
+        return np.concatenate([part.distances(target, name=name, alpha=alpha) for part in self.parts])
 
 
 def open_matrix(folder: Path, space: str, n_filters: int, files: Mapping[str, Path]) -> Matrix:
@@ -108,7 +115,7 @@ def open_matrix(folder: Path, space: str, n_filters: int, files: Mapping[str, Pa
             return cache
     known = {digest: (cache, row) for cache in caches for row, digest in enumerate(cache.digests)}
     damaged: dict[str, str] = {}
-    fresh: dict[str, Row] = {}
+    fresh: dict[str, HalfVector] = {}
     for digest in sorted(set(files) - set(known)):
         try:
             embedding = TaskEmbedding.load(files[digest])
@@ -118,7 +125,7 @@ def open_matrix(folder: Path, space: str, n_filters: int, files: Mapping[str, Pa
         if (embedding.digest, embedding.space.id) != (digest, space):
             damaged[digest] = f"{files[digest].name!r} holds another embedding than its name says."
             continue
-        fresh[digest] = encode(embedding.fisher)
+        fresh[digest] = HalfVector.encode(embedding.fisher)
     readable = sorted(set(files) - set(damaged))
     for cache in caches:
         if cache.digests == tuple(readable):
@@ -126,9 +133,9 @@ def open_matrix(folder: Path, space: str, n_filters: int, files: Mapping[str, Pa
     rows = [fresh[digest] if digest in fresh else _stored_row(*known[digest]) for digest in readable]
     matrix = Matrix(
         digests=tuple(readable),
-        values=np.stack([row[0] for row in rows]) if rows else np.empty((0, n_filters), np.float16),
-        scale=np.array([row[1] for row in rows], np.float64),
-        power=np.array([row[2] for row in rows], np.int64),
+        values=np.stack([row.values for row in rows]) if rows else np.empty((0, n_filters), np.float16),
+        scale=np.array([row.scale for row in rows], np.float64),
+        power=np.array([row.power for row in rows], np.int64),
         damaged=damaged,
     )
     with contextlib.suppress(StorageError):  # a catalog that one may only read can still be ranked
@@ -136,8 +143,8 @@ def open_matrix(folder: Path, space: str, n_filters: int, files: Mapping[str, Pa
     return matrix
 
 
-def _stored_row(cache: Matrix, row: int) -> Row:
-    return cache.values[row], float(cache.scale[row]), int(cache.power[row])
+def _stored_row(cache: Matrix, row: int) -> HalfVector:
+    return HalfVector(cache.values[row], float(cache.scale[row]), int(cache.power[row]))
 
 
 def _with_damaged(matrix: Matrix, damaged: Mapping[str, str]) -> Matrix:
@@ -166,7 +173,7 @@ def _read(path: Path, n_filters: int) -> Matrix | None:
     shapes = (values.shape, scale.shape, power.shape)
     if shapes != ((len(digests), n_filters), (len(digests),), (len(digests),)):
         return None
-    if values.dtype != np.float16 or not np.isfinite(scale).all() or not np.isin(power, _POWERS).all():
+    if values.dtype != np.float16 or not np.isfinite(scale).all() or not np.isin(power, list(POWERS)).all():
         return None
     return Matrix(digests, values, scale, power, {})
 
