@@ -115,7 +115,7 @@ def test_a_split_of_another_name_than_the_data_set(tmp_path):
 
 def test_a_revision_of_a_path_has_no_meaning(tmp_path):
     """It would look as if that revision had been measured."""
-    with pytest.raises(SettingsError, match=r"is a path; revision= and config="):
+    with pytest.raises(SettingsError, match=r"is a path; revision=, config= and"):
         load(folder(tmp_path / "pets", "a", "b"), revision="v1")
 
 

@@ -535,7 +535,13 @@ def test_the_default_catalog_is_below_home(catalog, task2vec, monkeypatch):
     """`t2v catalog add` writes there."""
     monkeypatch.setenv("T2V_HOME", str(catalog.path.parent))
 
-    assert AutoSelector.from_task("data").catalog.path == catalog.path
+    selector = AutoSelector.from_task(TARGET)
+
+    assert selector.catalog.path == catalog.path
+    assert selector.origin.report is None
+    assert "cannot be reached" in selector.origin.failure
+    said = f"Catalog     {catalog.path}: what was added on this machine; not brought up"
+    assert said in str(selector.rank())
 
 
 def test_nothing_is_embedded_for_nothing(catalog, task2vec):

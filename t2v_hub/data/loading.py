@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -18,7 +18,11 @@ from t2v_hub.data.task import ImageTask
 from t2v_hub.embedding import TaskInfo
 from t2v_hub.errors import ColumnError, DataError, LabelError, SettingsError, SplitError
 
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
 _CACHE_FOLDER = re.compile(r"[/\\]([\w.-]+?)___([\w.-]+?)[/\\]")
+_SHUFFLED = 1000  # images that a stream holds to shuffle them
 _SUPPORTED = (
     "Give a datasets.Dataset, DatasetDict or IterableDataset, the path of an image folder or of "
     "Parquet files, the id of a data set on the Hub, or a map-style torch data set of (image, label)."
@@ -36,6 +40,7 @@ def load(
     revision: str | None = None,
     max_scan: int = 100_000,
     max_kept: int = 10_000,
+    streaming: bool = False,
     small_classes: SmallClasses = "error",
     seed: int = 0,
     progress: bool = True,
@@ -56,6 +61,8 @@ def load(
             is recorded.
         max_scan: Images of a stream to read at most; a stream is read once, from its beginning.
         max_kept: Images of a stream to keep in memory at most, undecoded, for the sample.
+        streaming: Read a data set on the Hub as a stream, in an order that the seed chooses as far as its
+            files allow, instead of downloading all of it.
         small_classes: What to do about classes with a single image, from which nothing can be
             learned: refuse them, ``"drop"`` them or ``"keep"`` them.
         seed: Chooses which images of a stream are kept. With the same seed in `ImageTask.sample` and
@@ -82,8 +89,12 @@ def load(
 
     located = None
     if isinstance(source, str | Path):
-        located = locate(source, config=config, revision=revision, split=split, progress=progress)
+        located = locate(
+            source, config=config, revision=revision, split=split, progress=progress, streaming=streaming
+        )
         source = located.data
+    elif streaming:
+        raise SettingsError(f"{type(source).__name__} is no id; streaming= reads one on the Hub.")
     elif revision is not None or config is not None:
         raise SettingsError(f"{type(source).__name__} is no id; {HUB_ONLY}")
     if isinstance(source, Mapping):
@@ -97,11 +108,13 @@ def load(
     if kind == "table":
         return _from_table(source, located, split, image_column, label_column, name, small_classes)
     if kind == "stream":
+        if streaming:
+            source = cast("IterableDataset", source).shuffle(seed=seed, buffer_size=_SHUFFLED)
         columns, items = open_stream(
             source, image_column=image_column, label_column=label_column, max_scan=max_scan
         )
         found = scan(items, max_kept=max_kept, seed=seed, progress=progress)
-        return _from_scan(found, source, columns, split, name, small_classes)
+        return _from_scan(found, source, located, columns, split, name, small_classes)
     return _from_pairs(source, name, small_classes, progress)
 
 
@@ -146,6 +159,7 @@ def _from_table(
 def _from_scan(
     found: Scan,
     source: Any,
+    located: Located | None,
     columns: Columns,
     split: str | None,
     name: str | None,
@@ -156,7 +170,12 @@ def _from_scan(
     )
     at_hand = np.isin(labels.positions, np.fromiter(found.images, np.int64, len(found.images)))
     info = _info(
-        labels, id=name or _id_of(source), split=split, revision=found.revision, column=columns.label
+        labels,
+        id=name or (located.id if located else _id_of(source)),
+        split=split,
+        revision=(located.revision if located else None) or found.revision,
+        config=located.config if located else None,
+        column=columns.label,
     )
     return ImageTask(
         info,

@@ -12,7 +12,7 @@ from typing import Any, cast
 from t2v_hub.errors import DataError, DataNotFoundError, SettingsError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-HUB_ONLY = "revision= and config= mean something only for the id of a data set on the Hub."
+HUB_ONLY = "revision=, config= and streaming= mean something only for the id of a data set on the Hub."
 _OFFLINE = (
     "Without a connection, give a local path, or set HF_HUB_OFFLINE=1 to use what was downloaded before."
 )
@@ -38,7 +38,13 @@ class Located:
 
 
 def locate(
-    location: str | Path, *, config: str | None, revision: str | None, split: str | None, progress: bool
+    location: str | Path,
+    *,
+    config: str | None,
+    revision: str | None,
+    split: str | None,
+    progress: bool,
+    streaming: bool = False,
 ) -> Located:
     """The data set at a path or, where a string names none, on the Hub.
 
@@ -52,7 +58,7 @@ def locate(
     expression = split if split is not None and ("[" in split or "+" in split) else None
     with _bars(progress):
         if path.exists():
-            if config is not None or revision is not None:
+            if config is not None or revision is not None or streaming:
                 raise SettingsError(f"{str(path)!r} is a path; {HUB_ONLY}")
             return _from_path(path, expression)
         if isinstance(location, Path) or not _HUB_ID.fullmatch(location) or location.endswith(".parquet"):
@@ -60,7 +66,7 @@ def locate(
                 f"There is no file or folder {str(location)!r}. Check the path; data sets on the Hub are "
                 "named like 'owner/name'."
             )
-        return _from_hub(location, config, revision, expression)
+        return _from_hub(location, config, revision, expression, streaming=streaming)
 
 
 def reading_failures() -> tuple[type[BaseException], ...]:
@@ -137,12 +143,16 @@ def _digest(files: list[Path], folder: Path | None = None) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def _from_hub(id: str, config: str | None, revision: str | None, split: str | None) -> Located:
+def _from_hub(
+    id: str, config: str | None, revision: str | None, split: str | None, *, streaming: bool
+) -> Located:
     import datasets
 
     sha = _commit(id, revision)
     try:
-        data = datasets.load_dataset(id, name=config, revision=sha or revision, split=split)
+        data = datasets.load_dataset(
+            id, name=config, revision=sha or revision, split=split, streaming=streaming
+        )
     except reading_failures() as error:
         if sha is None:
             raise DataNotFoundError(

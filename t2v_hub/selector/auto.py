@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 from t2v_hub.catalog import Catalog
 from t2v_hub.distance import ALPHA, DistanceName
-from t2v_hub.embedding import TaskEmbedding
+from t2v_hub.embedding import Space, TaskEmbedding
 from t2v_hub.errors import SettingsError
+from t2v_hub.selector.origin import Origin, names_data_set, stored_task, up_to_date
 from t2v_hub.selector.selector import ModelSelector, most_common_space
 
 if TYPE_CHECKING:
     from torch import nn
 
     from t2v_hub.probe import ProbeNetwork
+    from t2v_hub.task2vec import Task2Vec
 
 
 class AutoSelector:
@@ -30,29 +32,40 @@ class AutoSelector:
         probe: "ProbeNetwork | nn.Module | Path | str | None" = None,
         distance: DistanceName = "asymmetric",
         alpha: float = ALPHA,
+        endpoint: str | None = None,
+        token: str | bool | None = None,
         **settings: Any,
     ) -> ModelSelector:
         """A selector whose `rank` needs no task; the task is embedded once, here.
 
+        Without ``catalog``, candidates are those on the Hub with an embedding in the task's space, and
+        those that were added on this machine: ``T2V_HOME/catalog`` is brought up to date first, and used as
+        it is where the Hub is out of reach. `ModelSelector.origin` and the ranking's first lines say which.
+
         Args:
-            task: Labelled images, anything that `t2v_hub.data.load` takes, or an embedding.
-            catalog: The candidates, or their folder; ``T2V_HOME/catalog`` by default.
+            task: Labelled images, anything that `t2v_hub.data.load` takes, or an embedding. The id of a data
+                set on the Hub whose card holds its embedding in this space needs no images.
+            catalog: The candidates, or their folder; nothing is then asked of the Hub.
             probe: What to embed with; by default the probe and the settings of the space in which the most
-                candidates have an embedding.
+                candidates here have an embedding, or `Task2Vec`'s where there is none.
             distance: Which distance to rank by.
             alpha: Weight of the complexity term of ``asymmetric``.
+            endpoint: Address of another Hub.
+            token: Access token, where it is not the one that ``hf auth login`` left.
             **settings: Further arguments of `t2v_hub.task2vec.Task2Vec`, such as ``max_samples``.
 
         Raises:
-            EmptyCatalogError: The catalog has no candidate, or none with an embedding.
+            EmptyCatalogError: No candidate has an embedding, here or on the Hub.
             EmbeddingMismatchError: The embedding's space is none of the catalog's.
             SettingsError: A setting cannot work, or one for embedding goes with an embedding.
         """
         if task is None:
             raise SettingsError("from_task needs a task: labelled images or an embedding, not None.")
         candidates = catalog if isinstance(catalog, Catalog) else Catalog(catalog)
-        space = most_common_space(candidates)  # before the images are looked at: measuring takes minutes
+        if catalog is not None:
+            most_common_space(candidates)  # before the images are looked at: measuring takes minutes
         ModelSelector(candidates, distance=distance, alpha=alpha)  # likewise
+        origin: Origin | None = None
         if isinstance(task, TaskEmbedding):
             given = [*(["probe"] if probe is not None else []), *sorted(settings)]
             if given:
@@ -60,13 +73,31 @@ class AutoSelector:
                     f"The task is an embedding already; {', '.join(given)} cannot change how it was "
                     f"measured. Pass the data instead, or leave the setting out."
                 )
+            if catalog is None:
+                origin = up_to_date(candidates, task.space, endpoint=endpoint, token=token)
             embedding = task
         else:
-            from t2v_hub.task2vec import Task2Vec
+            known = None if probe is not None else next(iter(candidates.spaces()), None)
+            task2vec = _task2vec(known, probe, settings)
+            found = (
+                stored_task(task, task2vec, endpoint=endpoint, token=token) if names_data_set(task) else None
+            )
+            if catalog is None:
+                space, task = _space(task2vec, task) if found is None else (found.space, task)
+                origin = up_to_date(candidates, space, endpoint=endpoint, token=token)
+            embedding = task2vec.embed(task) if found is None else found
+        return ModelSelector(candidates, distance=distance, alpha=alpha, task=embedding, origin=origin)
 
-            if probe is None:
-                task2vec = Task2Vec.for_space(space, **settings)
-            else:
-                task2vec = Task2Vec(probe=probe, **settings)
-            embedding = task2vec.embed(task)
-        return ModelSelector(candidates, distance=distance, alpha=alpha, task=embedding)
+
+def _task2vec(space: Space | None, probe: Any, settings: dict[str, Any]) -> "Task2Vec":
+    from t2v_hub.task2vec import Task2Vec
+
+    return Task2Vec(probe=probe, **settings) if space is None else Task2Vec.for_space(space, **settings)
+
+
+def _space(task2vec: "Task2Vec", task: object) -> tuple[Space, object]:
+    """The space that the task falls into, and its images, none of them decoded yet."""
+    from t2v_hub.data import load
+
+    images = load(task, seed=task2vec.seed, progress=task2vec.progress)
+    return task2vec.space(multi_label=images.info.multi_label), images

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from t2v_hub.catalog import Candidate, Matrix
+from t2v_hub.catalog import Candidate, Matrices, Matrix
 from t2v_hub.catalog.candidate import EmbeddingRecord, records_of
 from t2v_hub.distance import DistanceName
 from t2v_hub.embedding import TaskEmbedding
@@ -60,7 +60,7 @@ class Order:
 
 def nearest(
     candidates: Iterable[Candidate],
-    matrix: Matrix,
+    matrix: Matrix | Matrices,
     target: TaskEmbedding,
     *,
     name: DistanceName,

@@ -9,6 +9,7 @@ from t2v_hub.catalog import Candidate
 from t2v_hub.distance import DistanceName
 from t2v_hub.embedding import Json, Space, TaskInfo
 from t2v_hub.errors import MissingDependencyError, SettingsError
+from t2v_hub.selector.origin import Origin
 
 if TYPE_CHECKING:
     import pandas
@@ -102,6 +103,7 @@ class Ranking(Sequence[RankedCandidate]):
         skipped: What could not be read, in words.
         n_measured: Images of the task that were measured, of the ``task.n_samples`` in the data set;
             None where it is not known.
+        origin: Where the candidates come from; None where a catalog was given.
     """
 
     items: tuple[RankedCandidate, ...]
@@ -115,6 +117,7 @@ class Ranking(Sequence[RankedCandidate]):
     n_tied_beyond: int = 0
     skipped: tuple[str, ...] = ()
     n_measured: int | None = None
+    origin: Origin | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -207,6 +210,7 @@ class Ranking(Sequence[RankedCandidate]):
             "n_filtered": self.n_filtered,
             "n_without_embedding": self.n_without_embedding,
             "n_tied_beyond": self.n_tied_beyond,
+            "origin": None if self.origin is None else _origin_to_dict(self.origin),
             "skipped": list(self.skipped),
             "candidates": [
                 _item_to_dict(item, weight) for item, weight in zip(self.items, self.weights, strict=True)
@@ -260,6 +264,16 @@ def _item_to_dict(item: RankedCandidate, weight: float) -> dict[str, Json]:
         "downloads": candidate.downloads,
         "likes": candidate.likes,
         "gated": candidate.gated,
+    }
+
+
+def _origin_to_dict(origin: Origin) -> dict[str, Json]:
+    report = origin.report
+    return {
+        "catalog": origin.path,
+        "endpoint": None if report is None else report.endpoint,
+        "synced_at": None if report is None else report.synced_at,
+        "failure": origin.failure,
     }
 
 

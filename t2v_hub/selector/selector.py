@@ -9,6 +9,7 @@ from t2v_hub.embedding import Space, TaskEmbedding
 from t2v_hub.errors import EmbeddingMismatchError, EmptyCatalogError, SettingsError
 from t2v_hub.selector.comparison import Comparison
 from t2v_hub.selector.order import nearest, put_in_order
+from t2v_hub.selector.origin import Origin
 from t2v_hub.selector.ranking import Ranking
 from t2v_hub.selector.where import Where, condition
 
@@ -21,6 +22,7 @@ class ModelSelector:
         distance: Which distance; ``asymmetric`` favours checkpoints that were trained on complex tasks.
         alpha: Weight of the complexity term of ``asymmetric``.
         task: Embedding of the task at hand, where `rank` is to be called without one.
+        origin: Where the candidates come from, for rankings to say.
 
     Raises:
         SettingsError: There is no such distance, or an unusable ``alpha``.
@@ -35,6 +37,7 @@ class ModelSelector:
         distance: DistanceName = "asymmetric",
         alpha: float = ALPHA,
         task: TaskEmbedding | None = None,
+        origin: Origin | None = None,
     ) -> None:
         if not isinstance(catalog, Catalog):
             raise SettingsError(
@@ -50,6 +53,7 @@ class ModelSelector:
         self.distance: DistanceName = distance
         self.alpha = float(alpha)
         self.task = task
+        self.origin = origin
         if task is not None:
             self._require_space(task)
 
@@ -100,6 +104,7 @@ class ModelSelector:
             n_tied_beyond=order.n_tied_beyond,
             skipped=order.skipped,
             n_measured=target.measurement.n_samples,
+            origin=self.origin,
         )
 
     def _embedding(self, task: object) -> TaskEmbedding:

@@ -94,6 +94,7 @@ def _header(ranking: "Ranking") -> list[str]:
         f"Probe       {space.probe}, space {space.id}",
         f"Distance    {ranking.distance}{alpha}, smaller is better",
         f"Candidates  {'; '.join(counts)}",
+        *([] if ranking.origin is None else [f"Catalog     {ranking.origin}"]),
     ]
     if not ranking.items:
         return [*lines, "No candidate is left to rank."]
