@@ -3,14 +3,21 @@
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from t2v_hub.testing import LoopbackHub
 
 ROOT = Path(__file__).parent.parent
 # Before torch is imported, and for the processes that tests start: networks are tiny here, and threads that
 # wait for each other make a busy machine ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before huggingface_hub is imported: the loopback Hub takes large files over HTTP only.
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+# Before huggingface_hub is imported: nobody listens there, so what asks the Hub fails at once.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +27,13 @@ def kit() -> Path:
     if not (folder / "data" / "tasks.json").exists():
         pytest.skip(f"needs the kit of real weights and images; none at {folder} (set T2V_KIT)")
     return folder
+
+
+@pytest.fixture
+def loopback_hub() -> Iterator[LoopbackHub]:
+    """A Hub on this machine that is running and empty."""
+    with LoopbackHub() as hub:
+        yield hub
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,11 @@ from t2v_hub.cli import app
 from t2v_hub.cli.flags import FLAGS, PHRASES, in_flags
 
 PACKAGE = Path(t2v_hub.__file__).parent
-MESSAGES = [*sorted((PACKAGE / "data").glob("*.py")), PACKAGE / "task2vec.py"]
+ROOMS = ("data", "card", "hub")
+MESSAGES = [
+    *(path for room in ROOMS for path in sorted((PACKAGE / room).glob("*.py"))),
+    PACKAGE / "task2vec.py",
+]
 
 
 @pytest.mark.parametrize(
@@ -22,7 +26,7 @@ MESSAGES = [*sorted((PACKAGE / "data").glob("*.py")), PACKAGE / "task2vec.py"]
         ("Name one with split=.", "Name one with --split."),
         ("split='a' was given. Leave split= out.", "--split a was given. Leave --split out."),
         ("Set config= or split= where it has several,", "Set --config or --split where it has several,"),
-        ("revision= and config= mean something", "--data-revision and --config mean something"),
+        ("revision=, config= and", "--data-revision, --config and"),
         ("image_column= and label_column= mean", "--image-column and --label-column mean"),
         ("There is no column 'a' (label_column).", "There is no column 'a' (--label-column)."),
         (
@@ -44,6 +48,14 @@ MESSAGES = [*sorted((PACKAGE / "data").glob("*.py")), PACKAGE / "task2vec.py"]
         ("where: a candidate has no field 'a'", "--where: a candidate has no field 'a'"),
         ("measure with dtype='float64'.", "measure with --dtype float64."),
         ("device='a' cannot be used", "--device a cannot be used"),
+        ("role='self' goes with the card of a dataset", "--role self goes with the card of a dataset"),
+        ("role must be one of 'finetune', 'self'", "--role must be one of 'finetune', 'self'"),
+        ("repo_type must be 'model' or 'dataset'", "--repo-type must be 'model' or 'dataset'"),
+        ("endpoint must be an address such as", "--endpoint must be an address such as"),
+        (
+            "Give the data set another name (name=), or leave names out.",
+            "Embed it again under another --name, or leave --publish-names out.",
+        ),
         ("Pass 'cpu', or None for what is at hand.", "Give cpu, or leave --device out."),
     ],
 )
@@ -88,8 +100,8 @@ def is_quoted(part: ast.expr) -> bool:
     return isinstance(part, ast.FormattedValue) and part.conversion == ord("r")
 
 
-@pytest.mark.parametrize("path", MESSAGES, ids=lambda path: path.name)
-def test_no_message_of_the_data_and_of_task2vec_keeps_an_argument(path):
+@pytest.mark.parametrize("path", MESSAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_no_message_of_these_rooms_keeps_an_argument(path):
     """Messages are written for Python; a new one must not speak it at a shell."""
     left = re.compile(rf"\b({'|'.join(FLAGS)})=|\b({'|'.join(name for name in FLAGS if '_' in name)})\b")
 
@@ -99,7 +111,8 @@ def test_no_message_of_the_data_and_of_task2vec_keeps_an_argument(path):
 def test_the_options_and_the_phrases_exist():
     """A table that goes stale would name options that nobody has, or replace nothing."""
     group = typer.main.get_command(app)
-    commands = [*group.commands.values(), *group.commands["catalog"].commands.values()]
+    groups = [command.commands for command in group.commands.values() if hasattr(command, "commands")]
+    commands = [*group.commands.values(), *(command for below in groups for command in below.values())]
     options = {name for command in commands for item in command.params for name in item.opts}
     texts = [text for path in PACKAGE.rglob("*.py") for text in messages(path) if path.name != "flags.py"]
 

@@ -13,13 +13,15 @@ import typer
 from cli_data import t2v, t2v_json
 
 from t2v_hub import __version__
+from t2v_hub.card import Role
 from t2v_hub.catalog import Library
-from t2v_hub.cli import app, catalog, compare, options
+from t2v_hub.cli import app, catalog, compare, options, push, repository
 from t2v_hub.cli.conditions import conditions
 from t2v_hub.data.labels import SmallClasses
 from t2v_hub.distance import DistanceName
 from t2v_hub.errors import SettingsError
 from t2v_hub.head import HeadRecipe
+from t2v_hub.hub import RepoType
 from t2v_hub.probe import DEFAULT_PROBE
 from t2v_hub.selector import AutoSelector
 from t2v_hub.settings import EstimatorName
@@ -44,11 +46,18 @@ def test_the_commands():
         "t2v rank",
         "t2v compare",
         "t2v demo",
+        "t2v enrich",
         "t2v catalog",
         "t2v catalog add",
         "t2v catalog list",
         "t2v catalog show",
         "t2v catalog remove",
+        "t2v catalog sync",
+        "t2v push",
+        "t2v pull",
+        "t2v card",
+        "t2v card check",
+        "t2v card remove",
     }
 
 
@@ -97,6 +106,8 @@ def test_the_defaults_in_the_help_are_the_librarys():
         (options.SamplingName, inspect.signature(Task2Vec).parameters["sampling"].annotation),
         (compare.AnyDistance, DistanceName),
         (catalog.LibraryName, Library),
+        (push.RoleName, Role),
+        (repository.RepoTypeName, RepoType),
     ],
 )
 def test_the_choices_are_the_librarys(ours, theirs):
@@ -111,6 +122,14 @@ def test_the_version():
     assert (result.exit_code, result.stdout) == (0, f"t2v_hub {__version__}\n")
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_option_takes_a_token(name):
+    """A shell keeps what is typed, and every user of the machine sees it in the list of processes."""
+    names = {opt for item in COMMANDS[name].params for opt in item.opts}
+
+    assert not any("token" in opt or "password" in opt for opt in names)
+
+
 def test_help_imports_nothing_heavy():
     """Help that takes seconds is not asked for twice."""
     code = """
@@ -120,7 +139,8 @@ try:
     t2v_hub.cli.app(["embed", "--help"])
 except SystemExit:
     pass
-heavy = ("torch", "numpy", "transformers", "timm", "datasets", "pyarrow", "matplotlib", "sklearn")
+heavy = ("torch", "numpy", "transformers", "timm", "datasets", "pyarrow", "matplotlib", "sklearn",
+         "huggingface_hub")
 print([name for name in heavy if name in sys.modules])
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -143,6 +163,13 @@ print([name for name in heavy if name in sys.modules])
         (["rank", "a", "--top-k", "0"], "Invalid value"),
         (["rank", "a", "--png", "a.bmp"], "must end in .png"),
         (["compare", "a.safetensors"], "at least two"),
+        (["push", "org/a", "a.safetensors", "--role", "test"], "Invalid value"),
+        (["push", "org/a", "a.safetensors", "--diff"], "goes with --dry-run"),
+        (["push", "org/a", "a.safetensors", "--token", "hf_x"], "No such option"),
+        (["pull", "org/a", "-o", "a.txt"], "must end in .safetensors, or be a folder"),
+        (["pull", "org/a", "--space", "resnet"], "is no id of a space: wanted s and 15 hexadecimal"),
+        (["card", "remove", "README.md", "--diff"], "goes with --dry-run"),
+        (["catalog", "sync", "--space", "s1"], "is no id of a space"),
         (["catalog", "add", "org/a", "--upstream-accuracy", "76.1"], "Invalid value"),
         (["fly"], "No such command"),
     ],

@@ -39,7 +39,7 @@ def start(
 def run_together(count: int, out: Path, cache: Path, tolerance: float | None = None) -> list[TaskEmbedding]:
     """What each of ``count`` processes gets."""
     result = start(count, out, cache, tolerance)
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, result.stderr[-12000:]
     return [TaskEmbedding.load(out / f"{index}-of-{count}.safetensors") for index in range(count)]
 
 

@@ -1,12 +1,13 @@
-"""The command ``t2v``: embed a data set, rank checkpoints, compare tasks, keep a catalog."""
+"""The command ``t2v``: embed a data set, rank checkpoints, compare tasks, keep a catalog, write cards."""
 
 from typing import Annotated
 
 import typer
 
 from t2v_hub import __version__
-from t2v_hub.cli import catalog, compare, demo, embed, rank
+from t2v_hub.cli import card, catalog, compare, demo, embed, enrich, pull, push, rank, sync
 from t2v_hub.cli.output import reflowed
+from t2v_hub.cli.program import program, renamed
 
 _EXAMPLES = """[bold]From a folder of images to a checkpoint[/bold]
 
@@ -29,6 +30,11 @@ embed.register(app)
 rank.register(app)
 compare.register(app)
 app.add_typer(catalog.app, name="catalog")
+sync.register(catalog.app)
+push.register(app)
+pull.register(app)
+app.add_typer(card.app, name="card")
+enrich.register(app)
 demo.register(app)
 
 
@@ -55,8 +61,11 @@ app.callback(help=reflowed(_t2v.__doc__))(_t2v)
 
 
 def main() -> None:
-    """Run the command ``t2v`` on the arguments of this process."""
-    app()
+    """Run the command on the arguments of this process: ``t2v``, or ``hf t2v`` where ``hf`` started it."""
+    if program() == "t2v":
+        app()
+    else:
+        renamed(typer.main.get_command(app))(prog_name=program())
 
 
 __all__ = ["app", "main"]

@@ -6,9 +6,13 @@ import shlex
 FLAGS = {
     "batch_size": "--batch-size",
     "config": "--config",
+    "create_pr": "--create-pr",
     "device": "--device",
+    "dry_run": "--dry-run",
     "dtype": "--dtype",
+    "endpoint": "--endpoint",
     "estimator": "--estimator",
+    "filter": "--filter",
     "filters": "--filters",
     "image_column": "--image-column",
     "image_size": "--image-size",
@@ -18,7 +22,10 @@ FLAGS = {
     "normalisation": "--normalisation",
     "parameters": "--parameters",
     "probe": "--probe",
+    "publish_names": "--publish-names",
+    "repo_type": "--repo-type",
     "revision": "--data-revision",
+    "role": "--role",
     "sampling": "--sampling",
     "seed": "--seed",
     "small_classes": "--small-classes",
@@ -30,6 +37,9 @@ FLAGS = {
 """Options by the argument they stand for; not ``head``, which in messages is a layer, with us a recipe."""
 
 PHRASES = {
+    "Give the data set another name (name=), or leave names out.": (
+        "Embed it again under another --name, or leave --publish-names out."
+    ),
     "The head's strength must": "--head-strength must",
     "Pass 'cpu', or None for what is at hand.": "Give cpu, or leave --device out.",
     "Pass the DatasetDict, or leave": "Give the folder of all splits, or leave",

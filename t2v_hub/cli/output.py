@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from t2v_hub.cli.flags import in_flags
+from t2v_hub.cli.program import as_started
 from t2v_hub.errors import SettingsError, T2VError, T2VWarning
 from t2v_hub.storage import home
 
@@ -58,6 +59,12 @@ class Output:
         for part in text:
             console.print(part, soft_wrap=isinstance(part, Text), markup=False, highlight=False)
 
+    def raw(self, content: bytes) -> None:
+        """Print bytes on stdout, just as they are."""
+        self._stdout.flush()
+        self._stdout.buffer.write(content)
+        self._stdout.buffer.flush()
+
     def say(self, message: str) -> None:
         """A line of a longer report: on stdout, but on stderr where stdout is for JSON."""
         if self.as_json:
@@ -76,7 +83,7 @@ class Output:
 
     def error(self, error: T2VError) -> None:
         """What went wrong: on stderr, and on stdout where that is for JSON."""
-        message = in_flags(str(error))
+        message = as_started(in_flags(str(error)))
         self.fail(message)
         if self.as_json:
             self.result({"error": {"type": type(error).__name__, "message": message}})
@@ -95,6 +102,7 @@ class Output:
     def _message(self, label: str, message: str, style: str) -> None:
         from rich.text import Text
 
+        message = as_started(message)
         text = Text.assemble((label, style), message) if label else Text(message, style=style)
         with _beside_bars(self._stderr):
             # One line, unless a person would see it broken in the middle of a word.

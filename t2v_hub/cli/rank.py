@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from t2v_hub.cli import options as opt
+from t2v_hub.cli import repository as hub
 from t2v_hub.cli.conditions import conditions, known_values
-from t2v_hub.cli.measuring import check_probe, given, images, task2vec_of
+from t2v_hub.cli.measuring import check_probe, given, images, task2vec, task2vec_of
 from t2v_hub.cli.output import Output, reflowed, session
 from t2v_hub.errors import SettingsError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from t2v_hub.catalog import Catalog
     from t2v_hub.embedding import TaskEmbedding
+    from t2v_hub.selector import Origin
 
 _EXAMPLES = """[bold]Examples[/bold]
 
@@ -106,10 +108,13 @@ def rank(
     dtype: opt.Dtype = None,
     device: opt.Device = None,
     no_cache: opt.NoCache = False,
+    endpoint: hub.Endpoint = None,
 ) -> None:
     """Rank checkpoints for a task, the nearest first.
 
-    Each candidate of the catalog is placed by the distance from the data that it was trained on to the task.
+    Without --catalog, candidates are the checkpoints on the Hub whose cards hold an embedding, and those that
+    were added on this machine; what was read from the Hub before is used where it cannot be reached.
+    Each candidate is placed by the distance from the data that it was trained on to the task.
     Candidates whose distances cannot be told apart are marked (≈), and candidates without an embedding come
     last, by what is known of them. A task given as images is measured in the catalog's own space; one given
     as an embedding file is ranked at once, without torch. Distances say what is worth trying first, not how
@@ -117,10 +122,10 @@ def rank(
     """
     with session(as_json=as_json, quiet=quiet, kept=not no_cache) as output:
         from t2v_hub.catalog import Catalog
-        from t2v_hub.selector import AutoSelector
+        from t2v_hub.selector import ModelSelector
 
         wanted = conditions(where or ())
-        candidates = Catalog.load(catalog)
+        candidates = Catalog() if catalog is None else Catalog.load(catalog)
         data_options = given(
             split=split,
             image_column=image_column,
@@ -139,8 +144,11 @@ def rank(
             device=device,
             no_cache=no_cache,
         )
-        embedding = _task(output, candidates, task, data_options, settings)
-        selector = AutoSelector.from_task(embedding, catalog=candidates, **given(distance=distance))
+        from_hub = catalog is None
+        embedding, origin = _task(
+            output, candidates, task, data_options, settings, from_hub=from_hub, endpoint=endpoint
+        )
+        selector = ModelSelector(candidates, task=embedding, origin=origin, **given(distance=distance))
         ranking = selector.rank(top_k=top_k, where=wanted or None)
         text: list[Text | str]
         text, values = [_styled(str(ranking))], dict(ranking.to_dict())
@@ -182,22 +190,35 @@ def _task(
     task: str,
     data_options: dict[str, Any],
     settings: dict[str, Any],
-) -> "TaskEmbedding":
-    """The embedding in the file, or of the images measured in a space of the catalog."""
+    *,
+    from_hub: bool,
+    endpoint: str | None,
+) -> "tuple[TaskEmbedding, Origin | None]":
+    """The embedding in the file, or of the images measured in a space of the catalog; and its origin."""
+    from t2v_hub.selector.origin import names_data_set, stored_task, up_to_date
+
     if Path(task).suffix != ".safetensors":
         from t2v_hub.selector.selector import most_common_space
 
-        most_common_space(catalog)  # a catalog without any embedding is named before the data is loaded
+        if not from_hub:
+            most_common_space(catalog)  # a catalog without any embedding is named before the data is loaded
         check_probe(settings.get("probe"))
-        found = images(output, task, seed=settings.get("seed"), **data_options)
-        embedder = task2vec_of(
-            catalog,
-            output,
-            settings.pop("probe", None),
-            no_cache=bool(settings.pop("no_cache", False)),
-            **settings,
-        )
-        return embedder.embed(found)
+        on_hub = names_data_set(task) and not data_options  # its card may hold its embedding
+        found = None if on_hub else images(output, task, seed=settings.get("seed"), **data_options)
+        probe, no_cache = settings.pop("probe", None), bool(settings.pop("no_cache", False))
+        if catalog.spaces():
+            embedder = task2vec_of(catalog, output, probe, no_cache=no_cache, **settings)
+        else:
+            embedder = task2vec(output, probe, no_cache=no_cache, **settings)
+        stored = stored_task(task, embedder, endpoint=endpoint, token=None) if on_hub else None
+        if stored is not None:
+            output.note(f"the card of {task} holds its embedding; no image is read")
+        elif found is None:
+            found = images(output, task, seed=settings.get("seed"))
+        multi_label = found is not None and found.info.multi_label
+        space = embedder.space(multi_label=multi_label) if stored is None else stored.space
+        origin = up_to_date(catalog, space, endpoint=endpoint, token=None) if from_hub else None
+        return stored or embedder.embed(found), origin  # measured last: that takes minutes
     names = {"revision": "data-revision"}
     unused = [f"--{names.get(key, key).replace('_', '-')}" for key in (*data_options, *settings)]
     if unused:
@@ -207,4 +228,7 @@ def _task(
         )
     from t2v_hub.embedding import TaskEmbedding
 
-    return TaskEmbedding.load(task)
+    embedding = TaskEmbedding.load(task)
+    if not from_hub:
+        return embedding, None
+    return embedding, up_to_date(catalog, embedding.space, endpoint=endpoint, token=None)

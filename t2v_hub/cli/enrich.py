@@ -1,0 +1,138 @@
+"""``t2v enrich``: embeddings of what other people's checkpoints were trained on, in bulk."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from t2v_hub.cli import options as opt
+from t2v_hub.cli import repository as hub
+from t2v_hub.cli.measuring import check_probe, given, task2vec
+from t2v_hub.cli.output import reflowed, session
+
+_EXAMPLES = """[bold]Examples[/bold]
+
+$ t2v enrich --filter image-classification --limit 500 --dry-run
+
+$ t2v enrich --filter image-classification --catalog-only
+
+$ t2v enrich --filter my-org --create-pr"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("enrich", help=reflowed(enrich.__doc__), epilog=_EXAMPLES)(enrich)
+
+
+def enrich(
+    tags: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="TAG",
+            show_default=False,
+            help="Only checkpoints with this tag of the Hub. May be repeated; all must be there. Default: "
+            "image-classification.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="Checkpoints at most, the most downloaded first. Default: 500.",
+        ),
+    ] = None,
+    create_pr: Annotated[
+        bool,
+        typer.Option(
+            "--create-pr",
+            show_default=False,
+            help="Open a pull request where you may not write, at most one for a data set and card. Default: "
+            "such cards are left alone.",
+        ),
+    ] = False,
+    catalog_only: Annotated[
+        bool,
+        typer.Option(
+            "--catalog-only",
+            show_default=False,
+            help="Fill the catalog and leave all cards alone. Default: both are written.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            show_default=False,
+            help="Only say what would be embedded and written. Default: do it.",
+        ),
+    ] = False,
+    catalog: opt.CatalogFolder = None,
+    max_scan: Annotated[
+        int | None,
+        typer.Option(
+            "--max-scan",
+            metavar="N",
+            min=2,
+            rich_help_panel="Measuring",
+            show_default=False,
+            help="Images of a data set that are streamed at most. Default: 10000.",
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            metavar="DIR",
+            show_default=False,
+            help="Where finished work is kept, so that the same command can go on. Default: "
+            "~/.cache/t2v_hub/enrich.",
+        ),
+    ] = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    endpoint: hub.Endpoint = None,
+    max_samples: opt.MaxSamples = None,
+    seed: opt.Seed = None,
+    batch_size: opt.BatchSize = None,
+    dtype: opt.Dtype = None,
+    device: opt.Device = None,
+    no_cache: opt.NoCache = False,
+    probe: opt.Probe = None,
+) -> None:
+    """Embed what checkpoints on the Hub were trained on; write that into a catalog and into their cards.
+
+    Checkpoints are grouped by the data set that their cards, or those of their base models, name. Of each
+    data set a bounded sample is streamed once and embedded once, the largest group first. What fails is named
+    at the end and never ends the run; an interrupted run goes on where it stopped. A card that says
+    `task2vec: false` is left alone.
+    """
+    with session(as_json=as_json, quiet=quiet, kept=not no_cache) as output:
+        from t2v_hub.catalog import Catalog
+        from t2v_hub.enrich import enrich as run
+        from t2v_hub.errors import SettingsError
+
+        if create_pr and catalog_only:
+            raise SettingsError("--create-pr and --catalog-only exclude each other: leave one of them out.")
+        check_probe(probe)
+        embedder = task2vec(
+            output,
+            probe,
+            no_cache=no_cache,
+            **given(max_samples=max_samples, seed=seed, batch_size=batch_size, dtype=dtype, device=device),
+        )
+        report = run(
+            embedder,
+            filters=tags or ("image-classification",),
+            catalog=Catalog(catalog),
+            create_pr=create_pr,
+            catalog_only=catalog_only,
+            dry_run=dry_run,
+            endpoint=endpoint,
+            progress=output.progress,
+            **given(limit=limit, max_scan=max_scan, folder=folder),
+        )
+        output.result(report.to_dict(), str(report))
