@@ -9,7 +9,7 @@ class Shape:
 
     Attributes:
         content: The README.
-        refused: Pattern of the CardTextError that reading it or adding to it raises; None where it may be changed.
+        refused: Pattern of the CardTextError that reading it or adding to it raises; None where none is.
         one_way: Why adding and removing do not give back every byte; None where they do.
         edits_line: Adding changes lines that exist, not only between them: flow lists, scalars.
     """
@@ -137,18 +137,23 @@ SHAPES: dict[str, Shape] = {
         "# Model card for resnet18.a1_in1k\n\n| Model | top1 |\n|---|---|\n| a | 71.5 |\n",
     ),
     "sentence transformers": plain(
-        "tags:\n- sentence-transformers\n- sentence-similarity\n- dataset_size:100K<n<1M\n- loss:CosineSimilarityLoss\n"
-        "widget:\n- source_sentence: 'A man: he''s \"late\"'\n  sentences:\n  - \"Tab\\there, \\u00e9\"\n  - >-\n"
-        '    A folded\n    sentence.\n\n    - not a list\n  - "# no comment"\npipeline_tag: sentence-similarity\n'
+        "tags:\n- sentence-transformers\n- sentence-similarity\n- dataset_size:100K<n<1M\n"
+        "- loss:CosineSimilarityLoss\n"
+        "widget:\n- source_sentence: 'A man: he''s \"late\"'\n  sentences:\n"
+        '  - "Tab\\there, \\u00e9"\n  - >-\n'
+        '    A folded\n    sentence.\n\n    - not a list\n  - "# no comment"\n'
+        "pipeline_tag: sentence-similarity\n"
         "co2_eq_emissions:\n  emissions: 7.5e-05\n  energy_consumed: .inf\n"
     ),
     "setfit": plain(
-        "tags:\n- setfit\n- text-classification\nmetrics: [accuracy]\nwidget:\n- text: 'no: really?'\n- text: |\n"
+        "tags:\n- setfit\n- text-classification\nmetrics: [accuracy]\nwidget:\n"
+        "- text: 'no: really?'\n- text: |\n"
         "    two\n      lines\n\n- text: yes\ninference: true\n"
     ),
     "diffusers": flow(
         "license: openrail++\ntags: [text-to-image, stable-diffusion, lora]\ninference: false\n"
-        "instance_prompt: a photo of sks dog\nwidget:\n- text: 'sks dog, \"oil\"'\n  output: {url: images/0.png}\n"
+        "instance_prompt: a photo of sks dog\nwidget:\n- text: 'sks dog, \"oil\"'\n"
+        "  output: {url: images/0.png}\n"
     ),
     "peft": plain("base_model: org/base\nlibrary_name: peft\ntags:\n- base_model:adapter:org/base\n- lora\n"),
     "mixin": plain(
@@ -159,16 +164,22 @@ SHAPES: dict[str, Shape] = {
         "# For reference on model card metadata, see the spec: https://github.com/huggingface/hub-docs\n"
         "# Doc / guide: https://huggingface.co/docs/hub/model-cards\n{}\n".replace("{}\n", "license: mit\n")
     ),
-    "braces": refused("# For reference, see the spec\n{}\n", "stands in braces"),
+    "empty template": flow("# For reference, see the spec\n{}\n", "the braces go"),
+    "empty template with comments": flow("# one\n  {} # two\n# three\n", "the braces go"),
+    "braces with a comment": refused("{ # one\n  }\n", "stands in braces"),
+    "old line end in a comment": refused("tags: # to\u0085 do\n", "`tags`.*unusual way"),
+    "braces": refused("# one\n{license: mit}\n", "stands in braces"),
     "gated": plain(
-        "extra_gated_heading: 'Acknowledge: the license'\nextra_gated_prompt: >+\n  You agree to\n  all of it.\n\n"
+        "extra_gated_heading: 'Acknowledge: the license'\nextra_gated_prompt: >+\n"
+        "  You agree to\n  all of it.\n\n"
         'extra_gated_fields:\n  Company: text\n  I agree: checkbox\n  "Geo": ip_location\nlicense: other\n'
         "license_name: own-1.0\nlicense_link: https://example.org/license#terms\n"
     ),
     "data set": plain(DATASET, "\n# Leaves\n"),
     "data set with tags": plain(DATASET + "tags:\n- biology\n- 'art: old'\n"),
     "space": plain(
-        "title: Demo\nemoji: 🌿\ncolorFrom: green\nsdk: gradio\nsdk_version: 5.0\napp_file: app.py\npinned: no\n"
+        "title: Demo\nemoji: 🌿\ncolorFrom: green\nsdk: gradio\nsdk_version: 5.0\n"
+        "app_file: app.py\npinned: no\n"
     ),
     "emoji and cjk": plain(
         "pretty_name: 葉っぱ 🌿🍂\nlanguage:\n- zh\n- ja\ntags:\n- 分類\n- 🌿\nlicense: mit\n", "\n# 模型\n"
@@ -180,7 +191,8 @@ SHAPES: dict[str, Shape] = {
     "tags far in": plain("tags:\n      - vision\n      -   timm\nlicense: mit\n"),
     "tags last": plain("license: mit\ntags:\n- vision\n"),
     "tags with comments": plain(
-        "# above\ntags:  # what it is\n# first\n- vision  # seen\n\n# second\n- timm\n  # inside\n# below\nlicense: mit\n"
+        "# above\ntags:  # what it is\n# first\n- vision  # seen\n\n# second\n- timm\n"
+        "  # inside\n# below\nlicense: mit\n"
     ),
     "tags quoted": plain("tags:\n- 'vision'\n- \"a \\\"b\\\"\"\n- 'it''s: one'\n- !!str 12\nlicense: mit\n"),
     "tags key quoted": plain("\"tags\":\n- vision\n'license': mit\n"),
@@ -192,7 +204,7 @@ SHAPES: dict[str, Shape] = {
     "tags twice the same": plain("tags:\n- vision\n- vision\n"),
     "tags of several lines": plain('tags:\n- two\n  lines\n- "three\n  more\n\n  lines"\nlicense: mit\n'),
     "tags anchored": plain("tags: &t\n- vision\n- &x timm\nlicense: *x\n"),
-    "tags anchored and used": refused("tags: &t\n- vision\nkeywords: *t\n", "changing `keywords` as well"),
+    "tags anchored and used": refused("tags: &t\n- vision\nkeywords: *t\n", "change `keywords` as well"),
     "tags an alias": refused("keywords: &t [a]\ntags: *t\n", "`tags`.*is an alias"),
     "tags merged": refused("base: &b {tags: [a]}\n<<: *b\nlicense: mit\n", "takes `tags` from elsewhere"),
     "tags a mapping": refused("tags: {a: b}\n", "`tags`.*is a mapping"),
@@ -207,7 +219,8 @@ SHAPES: dict[str, Shape] = {
     "tags flow on lines": flow("tags: [\n    vision,\n    timm\n  ]\nlicense: mit\n"),
     "tags flow on lines with comma": flow("tags:\n  [\n    vision,\n    timm,\n  ]\nlicense: mit\n"),
     "tags flow with comments": flow(
-        "tags: [ # the tags\n    vision, # seen\n    # between\n    timm # last\n    # end\n  ]\nlicense: mit\n"
+        "tags: [ # the tags\n    vision, # seen\n    # between\n    timm # last\n    # end\n  ]\n"
+        "license: mit\n"
     ),
     "tags flow anchored": flow("tags: &t [vision, &u timm]\nkeywords: [*u]\n"),
     "tags flow empty": flow("tags: []\nlicense: mit\n", "the key goes with the last tag"),
@@ -261,8 +274,10 @@ SHAPES: dict[str, Shape] = {
     ),
     "merge of others": plain("base: &b\n  license: mit\n<<: *b\nlanguage: en\n"),
     "timestamps and numbers": plain(
-        "date: 2024-02\nday: 2024-02-03\nat: 2001-12-14t21:59:43.10-05:00\noct: 0o14\nold: 014\nsix: 1:30\n"
-        "big: 123456789012345678901234567890\nnan: .nan\nplus: +1_000\nbin: 0b101\n~: tilde\n1: one\n2.5: x\nno: y\n"
+        "date: 2024-02\nday: 2024-02-03\nat: 2001-12-14t21:59:43.10-05:00\noct: 0o14\nold: 014\n"
+        "six: 1:30\n"
+        "big: 123456789012345678901234567890\nnan: .nan\nplus: +1_000\nbin: 0b101\n~: tilde\n"
+        "1: one\n2.5: x\nno: y\n"
     ),
     "explicit tags": plain(
         "a: !!str 1\nb: !!float 1\nc: !!binary aGk=\nd: !!map {e: f}\ng: !!seq [h]\n! i: ! 12\n"
@@ -331,7 +346,7 @@ SHAPES: dict[str, Shape] = {
     "no yaml": refused("license: mit: no\n", "Cannot read the README's metadata.*line 1"),
     "tab after a value": refused("tags:\n- vision \t\n", "a tab stands between|cannot start any token"),
     "tab in a value": refused("about: a\tb\n", "a tab stands between|cannot start any token"),
-    "tabs in values and comments": plain("d: \"\t\"\n#\te\nf: |\n  \tg\nh: i\n"),
+    "tabs in values and comments": plain('d: "\t"\n#\te\nf: |\n  \tg\nh: i\n'),
     "template": refused("license: {{ license }}\n", "stands where a key must"),
     "unknown tag": refused("a: !mine b\n", "YAML tag '!mine'"),
     "python tag": refused("a: !!python/object/apply:os.system [ls]\n", "YAML tag 'python/object"),

@@ -102,8 +102,7 @@ class ListText:
         return line_start(self.text, index)
 
     def _line_end(self, index: int) -> int:
-        match = _LINE_END.search(self.text, index)
-        return match.end() if match else len(self.text)
+        return line_end(self.text, index)
 
     def _lines(self, values: Sequence[Json], column: int) -> str:
         return "".join(item_text(value, column) for value in values).replace("\n", self.newline)
@@ -126,6 +125,8 @@ class ListText:
         if own_line > self.key.start:
             column = value.start - own_line
             return [Splice(value.start, value.start, "- "), Splice(place, place, self._lines(append, column))]
+        if text[start : value.start].strip(" \t"):
+            raise self._refused("is written in an unusual way")
         opened = self.newline + " " * self._column + "- "
         return [Splice(start, value.start, opened), Splice(place, place, self._lines(append, self._column))]
 
@@ -215,7 +216,7 @@ class ListText:
         return gap.end() if gap else self.value.items[i].end
 
     def _comma(self, i: int) -> tuple[int, int]:
-        """Begin and end of the comma after an item of a flow list, with the spaces where no comment stands."""
+        """The comma after an item of a flow list, with its spaces where no comment stands beside it."""
         items = self.value.items
         if i < len(items) - 1 and self._is_tight(i):
             return items[i].end, items[i + 1].start
@@ -254,3 +255,9 @@ def line_start(text: str, index: int) -> int:
     """Index of the first character in the line of another."""
     start = text.rfind("\n", 0, index) + 1
     return max(start, text.rfind("\r", start, index) + 1)
+
+
+def line_end(text: str, index: int) -> int:
+    """Index after the newline of the line that another is in."""
+    match = _LINE_END.search(text, index)
+    return match.end() if match else len(text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from t2v_hub.card.change import Change
 from t2v_hub.card.frontmatter import MAX_FRONT_MATTER, FrontMatter
-from t2v_hub.card.listtext import ListText, Splice, item_text, line_start, spliced
+from t2v_hub.card.listtext import ListText, Splice, item_text, line_end, line_start, spliced
 from t2v_hub.card.yamlnodes import Node, parse, same, unreadable
 from t2v_hub.card.yamltext import entry_text as entry_text
 from t2v_hub.card.yamltext import flow_text
@@ -144,7 +144,6 @@ class Readme:
     def _splices(self, change: Change) -> list[Splice]:
         """What a change does to the metadata's text."""
         splices, lines = [], []
-        column = self._column
         for name, edit in (("tags", change.tags), (KEY, change.items)):
             if edit.is_empty:
                 continue
@@ -166,31 +165,40 @@ class Readme:
             else:
                 lines.append(f"tags: {flow_text(list(edit.append))}\n")
         if lines:
-            place = self._place_of_new_keys()
-            indented = "".join(" " * column + line for line in "".join(lines).splitlines(keepends=True))
-            splices.append(Splice(place, place, indented.replace("\n", self._parts.newline)))
+            indent = " " * self._column
+            added = "".join(indent + line for line in "".join(lines).splitlines(keepends=True))
+            splices += self._new_keys(added.replace("\n", self._parts.newline))
         return splices
 
     @property
     def _column(self) -> int:
         """Column of the metadata's keys."""
-        if self._root is None or not self._root.items:
+        if self._root is None:
             return 0
-        first = self._root.items[0].start
+        first = self._root.items[0].start if self._root.items else self._root.start
         return first - line_start(self._parts.text, first)
 
-    def _place_of_new_keys(self) -> int:
+    def _new_keys(self, lines: str) -> list[Splice]:
+        """What adds lines of new keys, in place of the ``{}`` of the Hub's empty template."""
+        root = self._root
+        if root is None or (root.kind == "mapping" and root.style == "block"):
+            place = self._place_of_new_keys(root)
+            return [Splice(place, place, lines)]
+        if root.kind == "mapping" and not root.items and "#" not in self._parts.text[root.start : root.end]:
+            place = line_end(self._parts.text, root.end)
+            if self._parts.text[root.end : place].isspace():
+                return [Splice(root.start, root.end, lines.strip())]
+            return [Splice(root.start, root.end, ""), Splice(place, place, lines)]
+        raise CardTextError(
+            "The README's metadata stands in braces. Write it one `key: value` a line, then try again."
+        )
+
+    def _place_of_new_keys(self, root: Node | None) -> int:
         """Index in the text where new keys may stand: at its end, where that is harmless."""
-        root, text = self._root, self._parts.text
-        if root is None:
-            return len(text)
-        if root.kind != "mapping" or root.style == "flow":
-            raise CardTextError(
-                "The README's metadata stands in braces. Write it one `key: value` a line, then try again."
-            )
+        text = self._parts.text
         if self._end is not None:
             return line_start(text, self._end)
-        if root.last.style not in ("|", ">"):
+        if root is None or root.last.style not in ("|", ">"):
             return len(text)
         # What follows a block scalar changes its end, so the new keys go above the last one and its comments.
         place = line_start(text, root.items[-2].start)
@@ -205,19 +213,22 @@ class Readme:
     def _checked(self, text: str, change: Change) -> "Readme":
         """The README with other lines of metadata; raises CardTextError where more changes than should."""
         parts = self._parts.with_text(text)
-        new = Readme.parse(parts.content)
+        try:
+            new = Readme.parse(parts.content)
+        except CardTextError as error:
+            raise _harmful("make the README's metadata unreadable") from error
         if (new._parts.lead, new._parts.text, new._parts.body) != (parts.lead, parts.text, parts.body):
-            raise _harmful("where the metadata ends")
+            raise _harmful("change where the README's metadata ends")
         for name, edit in (("tags", change.tags), (KEY, change.items)):
             old_pair, new_pair = self._pair(name), new._pair(name)
             if not edit.is_empty and not edit.is_done(old_pair and old_pair[1], new_pair and new_pair[1]):
-                raise _harmful(f"other items of `{name}`")
+                raise _harmful(f"change other items of `{name}` as well")
         old_pairs, new_pairs = self._others(change), new._others(change)
         for (old_key, old_value), (new_key, new_value) in zip(old_pairs, new_pairs, strict=False):
             if not (same(old_key, new_key) and same(old_value, new_value)):
-                raise _harmful(f"`{old_key.meant.value[:60]}`")
+                raise _harmful(f"change `{old_key.meant.value[:60]}` as well")
         if len(old_pairs) != len(new_pairs):
-            raise _harmful("other keys")
+            raise _harmful("change other keys as well")
         return new
 
     def _others(self, change: Change) -> list[tuple[Node, Node]]:
@@ -242,6 +253,6 @@ class Readme:
 
 def _harmful(what: str) -> CardTextError:
     return CardTextError(
-        f"Cannot change the README's metadata without changing {what} as well, perhaps by an alias or an "
-        "unusual layout. Write `tags` and `task2vec` as plain lists, one item a line, then try again."
+        f"This would {what}, perhaps by an alias or an unusual layout. "
+        "Write `tags` and `task2vec` as plain lists, one item a line, then try again."
     )

@@ -189,7 +189,7 @@ class _Builder:
             self.end = _start(event)
 
     def check_tabs(self, end: int) -> None:
-        """Refuse tabs between values, since the last one: libyaml takes them for spaces, PyYAML refuses them."""
+        """Refuse a tab since the last value: libyaml takes it for a space, PyYAML does not."""
         if self._has_tabs and "\t" in _COMMENT.sub("", self._text[self._read : end]):
             raise unreadable("a tab stands between its values, which not every reader takes for a space")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from t2v_hub.catalog import Catalog, SyncReport
 from t2v_hub.embedding import Space, TaskEmbedding
-from t2v_hub.errors import EmptyCatalogError, HubError
+from t2v_hub.errors import EmptyCatalogError, HubError, StorageError
 
 if TYPE_CHECKING:
     from t2v_hub.task2vec import Task2Vec
@@ -48,11 +48,11 @@ def up_to_date(catalog: Catalog, space: Space, *, endpoint: str | None, token: s
     from t2v_hub.hub import Connection
 
     connection = Connection(endpoint=endpoint, token=token, patience_s=_PATIENCE_S, tries=2)
-    failure: HubError | None = None
+    failure: HubError | StorageError | None = None
     everything = any(report.space is None and not report.filters for report in catalog.synced())
     try:
         catalog.sync(space=None if everything else space, connection=connection)
-    except HubError as error:
+    except (HubError, StorageError) as error:  # a catalog that one may only read can still be ranked
         failure = error
     latest = next(iter(catalog.synced(space=space)), None)
     if space not in catalog.spaces():
@@ -83,7 +83,7 @@ def stored_task(
     return None
 
 
-def _nothing(catalog: Catalog, space: Space, endpoint: str, failure: HubError | None) -> str:
+def _nothing(catalog: Catalog, space: Space, endpoint: str, failure: HubError | StorageError | None) -> str:
     add = (
         "Read data sets and checkpoints of your own into it (`t2v catalog add CHECKPOINT --data IMAGES`), or "
         "enrich checkpoints of others (`t2v enrich --filter image-classification --catalog-only`)."
@@ -94,7 +94,7 @@ def _nothing(catalog: Catalog, space: Space, endpoint: str, failure: HubError | 
         here += f"; its embeddings are in other spaces ({others})"
     if failure is not None:
         return (
-            f"The Hub could not be asked for checkpoints with an embedding in space {space.id} (probe "
+            f"The Hub's cards could not be read for checkpoints with an embedding in space {space.id} (probe "
             f"{space.probe}), {here}. {failure} {add}"
         )
     return (
