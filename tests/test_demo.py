@@ -1,5 +1,6 @@
 """The demo: one quick run looked at from all sides, and the figures that it prints."""
 
+import dataclasses
 import json
 import math
 import os
@@ -8,15 +9,19 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
+import yaml
 from factories import make_catalog, make_embedding
+from huggingface_hub.utils import are_progress_bars_disabled
 
 from t2v_hub import AutoSelector, Candidate, Catalog, ModelSelector, ProbeNetwork
 from t2v_hub.demo import report as figures
-from t2v_hub.demo import run, words
+from t2v_hub.demo import run, sharing, words
 from t2v_hub.demo.digits import TARGETS, Digits, DigitTask, expert_tasks
 from t2v_hub.demo.folder import DemoFolder
+from t2v_hub.demo.sharing import model_card, share
 from t2v_hub.demo.story import _LIBRARIES, FULL
 from t2v_hub.errors import ProbeNotFoundError, SettingsError, StorageError
+from t2v_hub.testing import LoopbackHub
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,100 @@ def test_story_shows_the_ranking_beside_what_came_of_it(quick):
     assert f"  distances  {out / 'distances.png'} (the symmetric distance between all tasks; rankings" in text
     assert "t2v catalog add" in text
     assert "t2v rank" in text
+
+
+def test_experts_are_shared_and_found_as_on_the_hub(quick):
+    """What a ranking is made from there is what the cards hold; it must lead to the same choice."""
+    report, told, out, _ = quick
+    ours, theirs = Catalog.load(out / "catalog"), Catalog.load(out / "hub-catalog")
+
+    assert report.hub.failure is None
+    assert (report.hub.n_published, report.hub.n_found, report.hub.n_requests) == (4, 4, 1)
+    assert report.hub.same_order
+    assert 0 < report.hub.largest_difference < 1e-3, "float16 is not exact, and no catalog was read twice"
+    assert report.to_dict()["hub"]["n_found"] == 4
+    assert report.hub.loaded == f"t2v-demo/{Path(report.trials[0].ranking.ranked[0]).name}"
+    for expert in report.experts:
+        here, there = ours[expert.location], theirs[f"t2v-demo/{expert.name}"]
+        for fact in ("library", "licence", "source", "upstream_accuracy"):
+            assert getattr(there, fact) == getattr(here, fact), fact
+        assert there.embeddings[0].task.class_names == here.embeddings[0].task.class_names
+    [kept] = (out / "hub-cache").glob("models--*")
+    assert kept.name == f"models--{report.hub.loaded.replace('/', '--')}"
+    assert not list(Path(huggingface_hub.constants.HF_HUB_CACHE).glob("models--t2v-demo--*"))
+    text = " ".join(" ".join(told).split())
+    assert "(48 requests); one request found all of them. Ranked by their cards" in text
+    assert f"{report.hub.loaded}, was loaded from there" in text
+
+
+def test_the_cards_of_experts_say_what_they_are(quick):
+    """An uploaded toy without a licence, or with an accuracy that nobody measured, would mislead."""
+    report, _, out, _ = quick
+    expert = report.experts[0]
+
+    card = model_card(expert, Catalog.load(out / "catalog")[expert.location].embeddings[0])
+
+    _, values, text = card.split("---\n")
+    values = yaml.safe_load(values)
+    assert (values["license"], values["library_name"]) == ("apache-2.0", expert.library)
+    assert values["pipeline_tag"] == "image-classification"
+    [result] = values["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "accuracy", "value": expert.accuracy}]
+    assert f"It is right on {expert.accuracy:.1%} of held-out images" in " ".join(text.split())
+    assert "digit 0, digit 1" in text
+
+
+def no_port(monkeypatch):
+    def refuse(hub):
+        raise OSError(99, "Cannot assign requested address")
+
+    monkeypatch.setattr(LoopbackHub, "start", refuse)
+
+
+def offline(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+def no_cards(monkeypatch):
+    monkeypatch.setattr(sharing, "push_embedding", lambda *arguments, **options: None)
+
+
+@pytest.mark.parametrize(
+    ("happen", "reason"),
+    [
+        (no_port, "no port of this machine can be listened on (Cannot assign requested address)"),
+        (offline, "HF_HUB_OFFLINE forbids to ask the Hub"),
+        (no_cards, "There is no candidate in"),
+    ],
+)
+def test_a_machine_without_a_hub_of_its_own_is_no_failure(quick, tmp_path, monkeypatch, happen, reason):
+    """Sandboxes forbid to listen, clusters set HF_HUB_OFFLINE; the rest of the demo needs neither."""
+    report, _, out, _ = quick
+    catalog, ranking = Catalog.load(out / "catalog"), report.trials[0].ranking
+    sources = [catalog[expert.location].embeddings[0] for expert in report.experts]
+    bars = are_progress_bars_disabled()
+    verbosity = huggingface_hub.utils.logging.get_verbosity()
+    happen(monkeypatch)
+
+    found = share(report.experts, sources, sources[:1], [ranking], None, DemoFolder(tmp_path / "out"))
+
+    assert reason in found.failure
+    assert f"on a Hub cannot be shown here: {found.failure.rstrip('.')}" in words.shared(found)
+    assert (found.n_found, found.same_order, found.loaded) == (0, None, None)
+    assert are_progress_bars_disabled() == bars
+    assert huggingface_hub.utils.logging.get_verbosity() == verbosity
+
+
+def test_a_ranking_from_cards_that_differs_is_said_to(quick):
+    """The story must not praise what it did not see."""
+    found = dataclasses.replace(
+        quick[0].hub, n_found=3, same_order=False, n_requests=2, largest_difference=0.2
+    )
+
+    text = words.shared(found)
+
+    assert "2 requests found 3 of them" in text
+    assert "for every target: not the same order, distances differ by at most 0.2" in text
 
 
 def test_experts_are_ordinary_checkpoints_with_named_classes(quick):

@@ -1,5 +1,6 @@
 """Probes: from every kind of place, with their own features, filters and preprocessing; bad ones named."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -495,7 +496,13 @@ def answer(code: int) -> SimpleNamespace:
         ),
         (hub_errors.RevisionNotFoundError("x", response=answer(404)), "'org/net' has no revision 'v9'"),
         (hub_errors.LocalEntryNotFoundError("x"), r"the Hub did not answer \(LocalEntryNotFoundError\)"),
-        (hub_errors.HfHubHTTPError("x", response=answer(500)), r"the Hub did not answer \(HfHubHTTPError\)"),
+        (hub_errors.HfHubHTTPError("x", response=answer(500)), r"Hub did not answer \(HfHubHTTPError, 500\)"),
+        (hub_errors.HfHubHTTPError("x", response=answer(401)), "does not let you read 'org/net': the token"),
+        (hub_errors.DisabledRepoError("x", response=answer(403)), "'org/net' was disabled by the Hub"),
+        (hub_errors.LocalTokenNotFoundError("x"), "To read it, log in with `hf auth login`"),
+        (hub_errors.HfHubHTTPError.__bases__[0]("x"), r"the Hub did not answer \(HTTPError\)"),
+        (json.JSONDecodeError("x", "y", 0), r"the Hub did not answer \(JSONDecodeError\)"),
+        (OSError(errno.ENOSPC, "No space left"), "'org/net' cannot be kept on this machine: No space left"),
         (
             ConnectionError("x"),
             r"Hub did not answer \(ConnectionError\). Check the connection, unset HF_HUB_OFF",
@@ -506,7 +513,7 @@ def test_what_the_hub_refuses_is_explained(error, message, monkeypatch):
     """Each has another remedy: accept terms, log in, correct the name, check the connection."""
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refusing(error))
 
-    with pytest.raises(ProbeNotFoundError, match=message):
+    with pytest.raises(ProbeError, match=message):
         ProbeNetwork.load("org/net", revision="v9")
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint("org/net", revision="v9")
@@ -538,7 +545,10 @@ def test_names_lead_to_the_repository(location, revision, expected, timm_folder,
     """The folder that the Hub's client hands back is named after the commit."""
     asked = []
 
-    def download(repository: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def download(
+        repository: str, *, revision: str | None, allow_patterns: list[str], **options: object
+    ) -> str:
+        assert options == {"endpoint": None, "token": None, "cache_dir": None}
         asked.append((repository, revision))
         assert "model*.safetensors" in allow_patterns
         assert not any(pattern.endswith((".bin", ".py", ".pt")) for pattern in allow_patterns)

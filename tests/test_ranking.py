@@ -407,9 +407,8 @@ def test_load_gives_a_head_for_the_classes_of_the_data(loaded, data, names, n_cl
     item = dataclasses.replace(ITEMS[0], candidate=Candidate("org/a", revision="abc", library="timm"))
 
     assert item.load(data) == "network"
-    assert loaded == [
-        ("org/a", {"library": "timm", "revision": "abc", "class_names": names, "n_classes": n_classes})
-    ]
+    options = {"library": "timm", "revision": "abc", "class_names": names, "n_classes": n_classes}
+    assert loaded == [("org/a", {**options, "endpoint": None, "token": None, "cache_dir": None})]
 
 
 def test_load_takes_another_revision(loaded):

@@ -40,9 +40,10 @@ def demo(
     """Show the whole way on real images: train, embed, rank, fine-tune, compare.
 
     Small experts are trained on different tasks of scikit-learn's handwritten digits, everything is embedded,
-    the experts are ranked for new tasks, and then all of them are fine-tuned on every target, to see what the
-    ranking was worth. It prints that, good or bad. Takes about 3 to 5 minutes on two cores, needs no
-    network, and writes checkpoints, a catalog, two pictures and a report into the folder.
+    the experts are ranked for new tasks, shared on a Hub of this machine and found there by their cards, and
+    then all of them are fine-tuned on every target, to see what the ranking was worth. It prints that, good
+    or bad. Takes about 3 to 5 minutes on two cores, needs no network, and writes checkpoints, catalogs, two
+    pictures and a report into the folder.
     """
     with session(as_json=as_json, quiet=quiet) as output:
         from t2v_hub.demo import run

@@ -7,7 +7,16 @@ from t2v_hub.errors import SettingsError
 from t2v_hub.storage import storage_error, write_atomically
 
 _MARK = ".t2v-demo"
-_OURS = ("probe", "experts", "catalog", "distances.png", "ranking.png", "report.json")
+_OURS = (
+    "probe",
+    "experts",
+    "catalog",
+    "hub-catalog",
+    "hub-cache",
+    "distances.png",
+    "ranking.png",
+    "report.json",
+)
 
 
 class DemoFolder:
@@ -55,6 +64,16 @@ class DemoFolder:
     def catalog(self) -> Path:
         """The catalog."""
         return self.path / "catalog"
+
+    @property
+    def hub_catalog(self) -> Path:
+        """The catalog of what was found on the Hub of this machine."""
+        return self.path / "hub-catalog"
+
+    @property
+    def hub_cache(self) -> Path:
+        """What was downloaded from there."""
+        return self.path / "hub-cache"
 
     @property
     def cache(self) -> Path:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -128,6 +128,32 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class HubFindings:
+    """What came of uploading the experts to a Hub on this machine, and of choosing among them there.
+
+    Attributes:
+        n_published: Experts that were uploaded, with their embeddings in their cards.
+        n_uploads: Requests that this took.
+        n_requests: Requests that finding them took.
+        n_found: Experts that were found.
+        largest_difference: Between distances from the cards, which hold float16, and from the local
+            catalog, over all experts and targets.
+        same_order: Whether all targets' rankings have the same order either way.
+        loaded: The first target's first choice, which was loaded from there.
+        failure: Why there is none of this, in words; None where there is.
+    """
+
+    n_published: int = 0
+    n_uploads: int = 0
+    n_requests: int = 0
+    n_found: int = 0
+    largest_difference: float | None = None
+    same_order: bool | None = None
+    loaded: str | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
 class DemoReport:
     """Everything that the demo found.
 
@@ -139,6 +165,7 @@ class DemoReport:
         experts: The candidates.
         trials: One per target.
         outcome: What every way to choose loses.
+        hub: What came of sharing the experts.
         files: What was written, by what it is; whole paths.
         wall_s: Seconds it took.
         cpu_s: Seconds of processor time, over all threads.
@@ -152,6 +179,7 @@ class DemoReport:
     experts: tuple[Expert, ...]
     trials: tuple[Trial, ...]
     outcome: Outcome
+    hub: HubFindings
     files: Mapping[str, str]
     wall_s: float
     cpu_s: float
@@ -201,6 +229,7 @@ class DemoReport:
             ],
             "spread": self.outcome.spread,
             "noise": _known(self.outcome.noise),
+            "hub": asdict(self.hub),
             "files": dict(self.files),
             "wall_s": self.wall_s,
             "cpu_s": self.cpu_s,

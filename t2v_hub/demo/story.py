@@ -27,7 +27,8 @@ from t2v_hub.demo.networks import (
     seeded,
     tensors,
 )
-from t2v_hub.demo.report import PICTURED, DemoReport, Expert, Trial, sum_up
+from t2v_hub.demo.report import PICTURED, DemoReport, Expert, HubFindings, Trial, sum_up
+from t2v_hub.demo.sharing import share
 from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.errors import SettingsError
 from t2v_hub.plot import plot_distances, plot_ranking
@@ -103,6 +104,17 @@ def run(
         raise storage_error(out, error) from error
 
 
+@dataclass(frozen=True)
+class _Target:
+    """A new task: its images, its embedding, and the experts ranked for it."""
+
+    task: DigitTask
+    train: "Dataset"
+    test: "Dataset"
+    embedding: TaskEmbedding
+    ranking: Ranking
+
+
 class _Story:
     """One run; the steps are methods in the order in which they are told."""
 
@@ -147,22 +159,24 @@ class _Story:
         self.echo(words.expert_table(experts))
         self._say("Embedding", words.embedded(embeddings, self.folder.catalog))
 
+        targets = [self._target(task, catalog) for task in self.plan.targets]
+        tasks = [target.embedding for target in targets]
+        rankings = [target.ranking for target in targets]
+        self._say("Ranking", words.target(targets[0].task, targets[0].train.num_rows))
+        self.echo(f"\n{rankings[0]}\n\nWhy the first one? {rankings[0].explain(0)}\n")
+        plot_ranking(rankings[0], self.folder.ranking)
+        shared = share(experts, embeddings, tasks, rankings, targets[0].train, self.folder)
+        self._say("Hub", words.shared(shared))
+
+        self._say("Truth", words.truth(len(experts), self.plan.n_seeds))
         trials: list[Trial] = []
-        for target in self.plan.targets:
-            train, test = (self.digits.dataset(target, pool) for pool in ("train", "test"))
-            selector = AutoSelector.from_task(train, catalog=catalog, **self.settings)
-            assert selector.task is not None
-            embeddings.append(selector.task)
-            ranking = selector.rank()
-            if not trials:
-                self._say("Ranking", words.target(target, train.num_rows))
-                self.echo(f"\n{ranking}\n\nWhy the first one? {ranking.explain(0)}\n")
-                plot_ranking(ranking, self.folder.ranking)
-                self._say("Truth", words.truth(len(experts), self.plan.n_seeds))
-            trials.append(Trial(target.name, ranking, self._tuned(ranking, train, test)))
+        for target in targets:
+            accuracies = self._tuned(target.ranking, target.train, target.test)
+            trials.append(Trial(target.task.name, target.ranking, accuracies))
             self.echo(words.trial_table(trials[-1]))
+        embeddings += tasks
         plot_distances(embeddings, self.folder.distances, name=PICTURED)
-        return self._summed_up(experts, trials, task2vec)
+        return self._summed_up(experts, trials, shared, task2vec)
 
     def _say(self, step: str, text: str) -> None:
         self.echo(words.step(time.perf_counter() - self.wall, step, text))
@@ -194,6 +208,12 @@ class _Story:
         right = accuracy(network, tensors(held_out, PREPROCESSING))
         return Expert(task.name, str(place), library, n_parameters(network), right), data
 
+    def _target(self, task: DigitTask, catalog: Catalog) -> "_Target":
+        train, test = (self.digits.dataset(task, pool) for pool in ("train", "test"))
+        selector = AutoSelector.from_task(train, catalog=catalog, **self.settings)
+        assert selector.task is not None
+        return _Target(task, train, test, selector.task, selector.rank())
+
     def _tuned(self, ranking: Ranking, train: "Dataset", test: "Dataset") -> dict[str, tuple[float, ...]]:
         """Test accuracy of every candidate after a short fine-tuning, once per seed."""
         accuracies: dict[str, tuple[float, ...]] = {}
@@ -210,7 +230,9 @@ class _Story:
             accuracies[item.candidate.id] = tuple(values)
         return accuracies
 
-    def _summed_up(self, experts: list[Expert], trials: list[Trial], task2vec: Task2Vec) -> DemoReport:
+    def _summed_up(
+        self, experts: list[Expert], trials: list[Trial], shared: HubFindings, task2vec: Task2Vec
+    ) -> DemoReport:
         outcome = sum_up(trials, experts, seed=self.seed)
         report = DemoReport(
             seed=self.seed,
@@ -220,6 +242,7 @@ class _Story:
             experts=tuple(experts),
             trials=tuple(trials),
             outcome=outcome,
+            hub=shared,
             files={
                 "catalog": str(self.folder.catalog),
                 "distances": str(self.folder.distances),

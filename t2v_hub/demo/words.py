@@ -11,7 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from t2v_hub.demo.digits import RENDERINGS, Digits, DigitTask
-from t2v_hub.demo.report import PICTURED, POINTS, Comparison, DemoReport, Expert, Outcome, Trial
+from t2v_hub.demo.report import (
+    PICTURED,
+    POINTS,
+    Comparison,
+    DemoReport,
+    Expert,
+    HubFindings,
+    Outcome,
+    Trial,
+)
 from t2v_hub.embedding import TaskEmbedding
 
 _WIDTH = 110
@@ -92,6 +101,23 @@ def target(task: DigitTask, n_images: int) -> str:
     return (
         f"a new task, {task.name!r}: digits {', '.join(map(str, task.digits))} drawn as {task.rendering!r}, "
         f"{n_images} labelled images. Nothing is fine-tuned for this:"
+    )
+
+
+def shared(findings: HubFindings) -> str:
+    """What came of sharing the experts on a Hub of this machine."""
+    if findings.failure is not None:
+        return f"how experts are shared on a Hub cannot be shown here: {findings.failure.rstrip('.')}"
+    requests = "one request" if findings.n_requests == 1 else f"{findings.n_requests} requests"
+    found = f"{findings.n_found} of them" if findings.n_found < findings.n_published else "all of them"
+    order = "the same order" if findings.same_order else "not the same order"
+    difference = findings.largest_difference
+    assert difference is not None
+    return (
+        f"the {findings.n_published} experts, uploaded to a Hub on this machine with their embeddings in "
+        f"their model cards ({findings.n_uploads} requests); {requests} found {found}. Ranked by their "
+        f"cards, float16, for every target: {order}, distances differ by at most {difference:.1g}. The first "
+        f"choice, {findings.loaded}, was loaded from there"
     )
 
 

@@ -1,14 +1,20 @@
 """From a name to a folder of weights: local paths, Hub repositories and timm's names."""
 
+import errno
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from t2v_hub.errors import ProbeError, ProbeNotFoundError
 
 Library = Literal["timm", "transformers"]
+
+_ADDRESS = re.compile(r"https?://[^/?#\s]+[^?#\s]*")
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+_PATTERNS = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,14 @@ class ModelFiles:
     revision: str | None = None
 
 
-def find_model(location: str | Path, *, revision: str | None = None) -> ModelFiles:
+def find_model(
+    location: str | Path,
+    *,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+) -> ModelFiles:
     """The files of a network, fetched from the Hub where they are not on this machine.
 
     Args:
@@ -40,6 +53,9 @@ def find_model(location: str | Path, *, revision: str | None = None) -> ModelFil
             a ``.json`` of the same name beside it (or that JSON), a Hub repository (``org/name`` or
             ``hf-hub:org/name``), or one of timm's names (``resnet18``, ``resnet18.a1_in1k``).
         revision: Branch, tag or commit of a Hub repository.
+        endpoint: Address of another Hub.
+        token: Access token, where it is not the one that ``hf auth login`` left.
+        cache_dir: Where to keep what is fetched, in place of the Hugging Face cache.
 
     Raises:
         ProbeNotFoundError: There is no such thing, or the Hub is out of reach.
@@ -60,7 +76,7 @@ def find_model(location: str | Path, *, revision: str | None = None) -> ModelFil
         text, revision = text.split("@", 1)
     if "/" not in text:
         text = timm_repository(text)
-    return _from_hub(text, revision)
+    return _from_hub(text, revision, endpoint=endpoint, token=token, cache_dir=cache_dir)
 
 
 def _in_folder(folder: Path, name: str, revision: str | None) -> ModelFiles:
@@ -121,39 +137,89 @@ def timm_repository(name: str) -> str:
     return repository if not repository.endswith("/") else repository + name
 
 
-def _from_hub(repository: str, revision: str | None) -> ModelFiles:
+def _from_hub(
+    repository: str,
+    revision: str | None,
+    *,
+    endpoint: str | None,
+    token: str | bool | None,
+    cache_dir: str | Path | None,
+) -> ModelFiles:
     import huggingface_hub
     from huggingface_hub import errors
 
-    patterns = [
-        "config.json",
-        "preprocessor_config.json",
-        "model*.safetensors",
-        "model.safetensors.index.json",
-    ]
+    if endpoint is not None and not _ADDRESS.fullmatch(endpoint):
+        raise ProbeError(f"endpoint must be an address such as https://huggingface.co, not {endpoint!r}.")
+    # The HTTP library's own base error; which library that is changed from version to version.
+    http = tuple(cast("type[Exception]", base) for base in errors.HfHubHTTPError.__bases__)
+    failures: tuple[type[Exception], ...] = (
+        *http,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    )
     try:
-        folder = huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=patterns)
-    except errors.GatedRepoError as error:
-        raise ProbeNotFoundError(
-            f"{repository!r} is gated: accept its terms on the Hub and log in with `hf auth login`."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise ProbeNotFoundError(
-            f"The Hub has no repository {repository!r} that you may read. Check the name; for a private "
-            f"one log in with `hf auth login`."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ProbeNotFoundError(f"{repository!r} has no revision {revision!r}.") from error
-    except errors.HFValidationError as error:
-        raise ProbeNotFoundError(
-            f"{repository!r} is no folder on this machine and no name of a Hub repository (org/name)."
-        ) from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
-        raise ProbeNotFoundError(
-            f"{repository!r} is not on this machine and the Hub did not answer ({type(error).__name__}). "
-            f"Check the connection, unset HF_HUB_OFFLINE, or give a local folder."
-        ) from error
+        folder = huggingface_hub.snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=_PATTERNS,
+            endpoint=endpoint,
+            token=token,
+            cache_dir=cache_dir,
+        )
+    except failures as error:
+        # Not raised from the original: a server may have echoed the token into its text.
+        raise _refused(error, repository, revision, endpoint) from None
     return _in_folder(Path(folder), repository, Path(folder).name)
+
+
+def _refused(error: Exception, repository: str, revision: str | None, endpoint: str | None) -> ProbeError:
+    """What the client raised when it fetched a repository, as our error."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # why it could not be fetched either
+    ours = endpoint is None or endpoint.rstrip("/") == constants.ENDPOINT.rstrip("/")
+    hub = "the Hub" if ours else f"the Hub at {endpoint}"
+    login = "log in with `hf auth login`" if ours else "pass a token for it (token=)"
+    if isinstance(error, errors.HFValidationError):
+        return ProbeNotFoundError(
+            f"{repository!r} is no folder on this machine and no name of a Hub repository (org/name)."
+        )
+    if isinstance(error, errors.GatedRepoError):
+        return ProbeNotFoundError(f"{repository!r} is gated: accept its terms on {hub} and {login}.")
+    if isinstance(error, errors.DisabledRepoError):
+        return ProbeNotFoundError(f"{repository!r} was disabled by {hub}. Take another checkpoint.")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return ProbeNotFoundError(
+            f"{hub[0].upper()}{hub[1:]} has no repository {repository!r} that you may read: it is misspelt, "
+            f"private, or was deleted. Check the name; for a private one {login}."
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ProbeNotFoundError(
+            f"{repository!r} has no revision {revision!r}: it is misspelt, or the history was rewritten. "
+            f"revision='main' is the newest."
+        )
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.LocalTokenNotFoundError) or status in (401, 403):
+        return ProbeNotFoundError(
+            f"{hub[0].upper()}{hub[1:]} does not let you read {repository!r}: the token is missing, not "
+            f"valid, or lacks the right. To read it, {login}."
+        )
+    if isinstance(error, OSError) and error.errno in _STORAGE:
+        return ProbeError(
+            f"{repository!r} cannot be kept on this machine: {error.strerror}. Free space there, or choose "
+            f"another place with HF_HOME."
+        )
+    name = type(error).__name__ + (f", {status}" if isinstance(status, int) else "")
+    address = "" if ours else f" at {endpoint}"
+    return ProbeNotFoundError(
+        f"{repository!r} is not on this machine and the Hub{address} did not answer ({name}). "
+        f"Check the connection, unset HF_HUB_OFFLINE, or give a local folder."
+    )
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

@@ -57,6 +57,9 @@ def load_checkpoint(
     class_names: Sequence[str] | None = None,
     n_classes: int | None = None,
     trust_remote_code: bool = False,
+    endpoint: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
 ) -> nn.Module:
     """A checkpoint ready to be fine-tuned: a fresh head of the right size, its classes named.
 
@@ -68,6 +71,9 @@ def load_checkpoint(
             timm models ``label_names`` in ``pretrained_cfg``.
         n_classes: How many classes, where they have no names. Without either the head is kept.
         trust_remote_code: Whether code in the repository may run.
+        endpoint: Address of another Hub.
+        token: Access token, where it is not the one that ``hf auth login`` left.
+        cache_dir: Where to keep what is fetched, in place of the Hugging Face cache.
 
     Raises:
         CheckpointError: It does not load; the message says why.
@@ -82,7 +88,7 @@ def load_checkpoint(
     if twice:
         raise CheckpointError(f"Class names must differ; more than once: {twice[:5]}.")
     try:
-        files = find_model(location, revision=revision)
+        files = find_model(location, revision=revision, endpoint=endpoint, token=token, cache_dir=cache_dir)
         if library is not None and files.library != library:
             raise CheckpointError(f"{files.name!r} is a {files.library} checkpoint, not one of {library}.")
         if files.library == "timm":

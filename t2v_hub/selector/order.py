@@ -95,7 +95,7 @@ def nearest(
 
 
 def put_in_order(found: Nearest, comparison: Comparison, *, top_k: int | None = None) -> Order:
-    """The first ``top_k`` with standard errors and tie groups.
+    """The first ``top_k`` with standard errors and tie groups, and the Hubs whose cards told of them.
 
     The matrix is float16 and knows no errors, so the nearest 500 embeddings are opened, measured in full
     precision and sorted by that. Further away, standard errors are the recorded typical ones.
@@ -184,6 +184,7 @@ def _ranked(place: Place, value: Measured, *, rank: int, group: int) -> RankedCa
         rank=rank,
         source_task=place.record.task,
         complexity=value.complexity,
+        endpoint=_hub(place.candidate),
     )
 
 
@@ -213,6 +214,7 @@ def _without_distance(
                     reason=reason,
                     rank=first_rank + len(items),
                     tied=tied,
+                    endpoint=_hub(candidate),
                 )
             )
     return items
@@ -221,6 +223,12 @@ def _without_distance(
 def _of_equal_prior(candidates: Sequence[tuple[Candidate, str]]) -> Iterator[list[tuple[Candidate, str]]]:
     for _, members in groupby(candidates, key=lambda item: item[0].prior):
         yield list(members)
+
+
+def _hub(candidate: Candidate) -> str | None:
+    """Address of the Hub whose card told of the candidate."""
+    found = (record.endpoint for record in records_of(candidate.embeddings))
+    return next((endpoint for endpoint in found if endpoint is not None), None)
 
 
 def _known(value: float) -> float | None:

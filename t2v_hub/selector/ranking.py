@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from t2v_hub.catalog import Candidate
@@ -39,6 +40,7 @@ class RankedCandidate:
         gap: How much further the next candidate is; None where it has no distance or there is none.
         gap_error: Standard error of the gap; None where it is not known.
         tied: Ids of all in the tie group, this one included, best first.
+        endpoint: Address of the Hub whose card told of it; None for what was added on this machine.
     """
 
     candidate: Candidate
@@ -54,21 +56,37 @@ class RankedCandidate:
     gap: float | None = None
     gap_error: float | None = None
     tied: tuple[str, ...] = ()
+    endpoint: str | None = None
 
-    def load(self, data: object = None, *, revision: str | None = None) -> "torch.nn.Module":
+    def load(
+        self,
+        data: object = None,
+        *,
+        revision: str | None = None,
+        endpoint: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: Path | str | None = None,
+    ) -> "torch.nn.Module":
         """The checkpoint as a network that is ready to be fine-tuned.
 
         Args:
             data: Labelled images, anything that `t2v_hub.data.load` takes; the network then gets a
                 fresh head with one output per class, and the names of the classes.
             revision: Commit to load; the candidate's own by default.
+            endpoint: Address of the Hub; by default the one whose card told of the checkpoint.
+            token: Access token. By default the one that ``hf auth login`` left, but only for the Hub that it
+                is for: a catalog, which others may have made, can name any address.
+            cache_dir: Where to keep what is fetched, in place of the Hugging Face cache.
 
         Raises:
-            CheckpointError: The checkpoint does not load.
+            CheckpointError: The checkpoint does not load; the message says why.
         """
         from t2v_hub.probe import load_checkpoint
 
         candidate = self.candidate
+        if endpoint is None and self.endpoint is not None:
+            endpoint = self.endpoint
+            token = False if token is None and not _is_default(endpoint) else token
         names: Sequence[str] | None = None
         n_classes: int | None = None
         if data is not None:
@@ -82,6 +100,9 @@ class RankedCandidate:
             revision=candidate.revision if revision is None else revision,
             class_names=names,
             n_classes=n_classes,
+            endpoint=endpoint,
+            token=token,
+            cache_dir=cache_dir,
         )
 
 
@@ -264,6 +285,7 @@ def _item_to_dict(item: RankedCandidate, weight: float) -> dict[str, Json]:
         "downloads": candidate.downloads,
         "likes": candidate.likes,
         "gated": candidate.gated,
+        "endpoint": item.endpoint,
     }
 
 
@@ -275,6 +297,13 @@ def _origin_to_dict(origin: Origin) -> dict[str, Json]:
         "synced_at": None if report is None else report.synced_at,
         "failure": origin.failure,
     }
+
+
+def _is_default(endpoint: str) -> bool:
+    """Whether an address is the one that a client takes by default, which the stored token is for."""
+    from huggingface_hub import constants
+
+    return endpoint.rstrip("/") == constants.ENDPOINT.rstrip("/")
 
 
 def _finite(value: float | None) -> float | None:
