@@ -13,8 +13,8 @@ from torch import nn
 from t2v_hub import data as data_room
 from t2v_hub.cache import EmbeddingCache
 from t2v_hub.data import DecodedSample
-from t2v_hub.embedding import Space, TaskEmbedding, TaskInfo
-from t2v_hub.errors import FewImagesWarning, T2VError
+from t2v_hub.embedding import SPACE_SETTINGS, Space, TaskEmbedding, TaskInfo
+from t2v_hub.errors import EmbeddingMismatchError, FewImagesWarning, SettingsError, T2VError
 from t2v_hub.fisher.variational import VariationalRecipe
 from t2v_hub.head import HeadRecipe
 from t2v_hub.measuring import TaskMeasurer
@@ -165,24 +165,38 @@ class Task2Vec:
             **settings: What does not belong to a space: ``max_samples``, ``seed``, ``cache``, ….
 
         Raises:
-            EmbeddingMismatchError: The probe is not the one that the space was measured with.
+            EmbeddingMismatchError: The probe is not the one that the space was measured with, or its settings
+                are none of this version's.
             ProbeNotFoundError: The named probe is not at hand; pass it as ``probe``.
+            SettingsError: A setting that belongs to a space.
         """
+        fixed = sorted(settings.keys() & SPACE_SETTINGS)
+        if fixed:
+            raise SettingsError(
+                f"{', '.join(fixed)} would make another space than {space.id}. Leave that out, or pass it to "
+                f"Task2Vec(...) itself."
+            )
+        own: dict[str, Any] = {"estimator": "monte_carlo" if space.family == "fisher" else space.family}
+        try:
+            recipe = {key: value for key, value in space.preprocessing.items() if key != "transparency"}
+            preprocessing, head = Preprocessing.from_dict(recipe), HeadRecipe.from_dict(space.head)
+            if space.family == "variational":
+                own["variational"] = VariationalRecipe.from_dict(space.sampling)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:  # it may be a stranger's
+            raise EmbeddingMismatchError(
+                f"The settings of space {space.id} are none that can be measured with here ({error}). Choose "
+                f"another space, or upgrade t2v_hub."
+            ) from error
         network = ProbeNetwork.load(
             space.probe if probe is None else probe,
             filters=[layer.name for layer in space.layers],
             normalisation=True,  # narrowed to the named layers
-            preprocessing=Preprocessing.from_dict(
-                {key: value for key, value in space.preprocessing.items() if key != "transparency"}
-            ),
+            preprocessing=preprocessing,
         )
-        own: dict[str, Any] = {"estimator": "monte_carlo" if space.family == "fisher" else space.family}
-        if space.family == "variational":
-            own["variational"] = VariationalRecipe.from_dict(space.sampling)
         settings = own | settings
         embedder = cls(
             network,
-            head=HeadRecipe.from_dict(space.head),
+            head=head,
             sampling="balanced" if space.sampling.get("fisher") == "balanced" else "natural",
             beta=space.beta,
             **settings,

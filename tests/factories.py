@@ -58,7 +58,13 @@ def make_embedding(
         fisher=values,  # type: ignore[arg-type]  # it is cast there
         prior=np.full(len(space.layers), 1e-3) if prior is None else np.asarray(prior),  # type: ignore[arg-type]
         space=space,
-        task=TaskInfo(task or f"task{seed}", n_samples=1000, n_classes=4, class_names=("a", "b", "c", "d")),
+        task=TaskInfo(
+            task or f"task{seed}",
+            n_samples=1000,
+            n_classes=4,
+            revision="a" * 40 if "/" in (task or "") else None,  # from the Hub, as its id says
+            class_names=("a", "b", "c", "d"),
+        ),
         measurement=Measurement(**measured),
         deviations=None if deviations is None else np.asarray(deviations),  # type: ignore[arg-type]
     )

@@ -38,7 +38,7 @@ def test_what_is_written_is_read_back():
     back = found.embedding
     assert found.role == "finetune"
     assert back.space == EMBEDDING.space
-    assert back.task == TaskInfo("org/data", n_samples=1000, n_classes=4)
+    assert back.task == TaskInfo("org/data", n_samples=1000, n_classes=4, revision="a" * 40)
     assert back.measurement.estimator == "monte_carlo"
     assert back.measurement.n_samples == 500
     assert back.measurement.standard_error == 0.02
@@ -132,7 +132,7 @@ def test_golden_values():
         ({"dataset": {"id": "a", "n": 1, "classes": 1, "multi_label": 1}}, "its multi_label is 1"),
         ({"measured": None}, "its measured is absent"),
         ({"measured": {"images": 0, "seed": 0}}, "its images is 0"),
-        ({"measured": {"images": 1, "seed": 0, "standard_error": -0.1}}, "a standard error is negative"),
+        ({"measured": {"images": 1, "seed": 0, "standard_error": -0.1}}, "a standard error is not between 0 and 1000"),
         ({"measured": {"images": 1, "seed": 0, "distance_se": math.inf}}, "its distance_se is not finite"),
     ],
 )  # fmt: skip
@@ -146,7 +146,7 @@ def test_an_entry_that_cannot_be_used_is_skipped_with_the_reason(changes, words)
     assert found.skipped[0].startswith("entry 1: ")
 
 
-@pytest.mark.parametrize("values", [[math.nan, 1, 1, 1], [math.inf, 1, 1, 1], [-1, 1, 1, 1]])
+@pytest.mark.parametrize("values", [[math.nan, 1, 1, 1], [math.inf, 1, 1, 1], [-1, 1, 1, 1], [0, 0, 0, 0]])
 def test_values_that_are_no_fisher_information_are_refused(values):
     """With a good digest: whoever made it meant it."""
     data = np.array(values, "<f2").tobytes()
@@ -154,7 +154,11 @@ def test_values_that_are_no_fisher_information_are_refused(values):
         data="f16:" + base64.b64encode(data).decode(), digest=f"sha256:{hashlib.sha256(data).hexdigest()}"
     )
 
-    assert reason(changed) in ("its data holds values that are not finite", "its data holds negative values")
+    assert reason(changed) in (
+        "its data holds values that are not finite",
+        "its data holds negative values",
+        "its data is zero throughout",
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,6 +247,21 @@ def test_names_stay_private_unless_published():
     assert read_entry(loud).embedding.task == secret.task
 
 
+@pytest.mark.parametrize("name", ["data/patients", "patients of ward 3", "patients"])
+def test_a_name_that_somebody_gave_stays_private(name):
+    """Only a commit says that the data is on the Hub; a name may be anything."""
+    task = TaskInfo(
+        name, 10, 2, config="secret-a", split="secret-b", revision="fingerprint:1", label_column="ill"
+    )
+    module = Space(**{**vars_of(EMBEDDING.space), "probe": "SecretNet"})
+    embedding = TaskEmbedding(EMBEDDING.fisher, EMBEDDING.prior, module, task, EMBEDDING.measurement)
+
+    text = json.dumps(entry_values(embedding, role="finetune"))
+
+    for word in ("patients", "secret", "ill", "SecretNet"):
+        assert word not in text
+
+
 def test_a_data_set_on_the_hub_is_named():
     task = TaskInfo("org/data", 10, 2, config="default", revision="a" * 40, class_names=("x", "y"))
     embedding = TaskEmbedding(EMBEDDING.fisher, EMBEDDING.prior, EMBEDDING.space, task, EMBEDDING.measurement)
@@ -272,6 +291,14 @@ def test_the_callers_space_is_used_where_it_is_known():
     assert read_entry(lying, spaces=spaces).embedding.space.probe == "timm/resnet18.a1_in1k"
     assert read_entry(entry(probe="../../etc")).embedding.space.probe == "unnamed probe"
     assert read_entry(entry(settings=None), spaces=spaces).embedding.space is EMBEDDING.space
+
+
+def test_entries_of_one_space_agree_on_the_name_of_its_probe():
+    """It is part of an embedding's digest, and a catalog keeps one for all embeddings of a space."""
+    found = read_entries([entry(), entry(probe="other/name")]).entries
+
+    assert [one.embedding.space.probe for one in found] == ["timm/resnet18.a1_in1k"] * 2
+    assert found[0].embedding.digest == found[1].embedding.digest
 
 
 @pytest.mark.parametrize("spread", [0.5, 2.0, 5.0, 10.0])

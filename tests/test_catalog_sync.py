@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from t2v_hub.card import Readme, entry_values, space_tag
 from t2v_hub.catalog import Candidate
 from t2v_hub.catalog.pack import open_pack
 from t2v_hub.distance import distances
-from t2v_hub.embedding import HalfVector
+from t2v_hub.embedding import HalfVector, TaskInfo
 from t2v_hub.errors import CatalogFileError, EmbeddingFileError, HubError, HubUnreachableError
 from t2v_hub.hub import Connection
 from t2v_hub.testing import LoopbackHub
@@ -216,6 +217,17 @@ def test_bad_cards_are_skipped_and_named(hub, tmp_path):
     assert catalog.sync(connection=connection(hub)).n_read == 0
 
 
+def test_a_card_that_calls_one_probe_by_two_names_can_be_read(hub, tmp_path):
+    entries = [entry_values(embedding(number), role="finetune") for number in (1, 2)]
+    entries[1]["probe"] = "other/name"
+    hub.add_repo("owner/a", {"README.md": card(extra=entries)})
+
+    catalog = Catalog.from_hub(tmp_path, endpoint=hub.endpoint)
+
+    assert {one.task.id for one in catalog["owner/a"].embeddings} == {"org/data1", "org/data2"}
+    assert [space.probe for space in catalog.spaces()] in ([SPACE.probe], ["other/name"])
+
+
 BOMB = (
     "---\ntags: [task2vec]\na: &a [x,x,x,x,x,x,x,x,x]\n"
     + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True))
@@ -227,7 +239,7 @@ BOMB = (
     "odd",
     [
         {"self": 1, "task2vec": []},
-        {"task2vec": [{"spec": "t2v/1", "data": "f16:" + "A" * 50_000_000}]},
+        {"task2vec": [{"spec": "t2v/1", "data": "f16:" + "A" * 20_000_000}]},
         {"task2vec": {"deep": None}},
         None,
         5,
@@ -342,8 +354,9 @@ def test_equal_vectors_are_kept_once(hub, tmp_path):
     assert {item.tie_group for item in ranking} == {1}
 
 
-def test_small_packs_are_joined(hub, tmp_path):
+def test_small_packs_are_joined(hub, tmp_path, monkeypatch):
     """A sync a day must not leave a thousand files."""
+    monkeypatch.setattr("t2v_hub.catalog.packing._GRACE_S", -1.0)
     catalog = Catalog(tmp_path)
     for number in range(14):
         add(hub, number)
@@ -426,12 +439,179 @@ def test_damage_to_the_state_costs_a_reading_and_no_more(hub, tmp_path):
         Catalog.load(tmp_path / "nothing")
 
 
+def test_a_catalog_that_was_opened_before_deletes_nothing(hub, tmp_path):
+    """Two processes may open a catalog, and one of them read cards first."""
+    for number in range(4):
+        add(hub, number)
+    early, late = Catalog(tmp_path), Catalog(tmp_path)
+    late.sync(connection=connection(hub))
+
+    early.sync(connection=connection(hub))
+
+    assert all(candidate.embeddings[0] for candidate in early)
+    assert len(ModelSelector(early).rank(TARGET)) == len(ModelSelector(Catalog(tmp_path)).rank(TARGET)) == 4
+
+
+def test_a_catalog_stays_readable_while_another_process_reads_cards(hub, tmp_path):
+    for number in range(4):
+        add(hub, number)
+    opened = Catalog.from_hub(tmp_path, endpoint=hub.endpoint)
+    for number in range(4):
+        hub.commit(f"owner/m{number}", {"README.md": card(embedding(50 + number))})
+    Catalog(tmp_path).sync(connection=connection(hub))
+
+    assert all(candidate.embeddings[0] for candidate in opened)
+    assert not ModelSelector(opened).rank(TARGET).skipped
+
+
+def test_a_card_that_left_a_filter_stays_for_those_who_ask_without(hub, tmp_path):
+    head = "pipeline_tag: image-classification\n"
+    hub.add_repo("owner/a", {"README.md": card(embedding(1), head=head)})
+    catalog = Catalog(tmp_path)
+    catalog.sync(connection=connection(hub))
+    catalog.sync(filter="image-classification", connection=connection(hub))
+    hub.commit("owner/a", {"README.md": card(embedding(2))})
+    catalog.sync(connection=connection(hub))
+
+    report = catalog.sync(filter=["image-classification"], connection=connection(hub))
+
+    assert catalog["owner/a"].embeddings[0].task.id == "org/data2"
+    assert report.n_removed == 0
+    hub.remove("owner/a")
+    assert catalog.sync(connection=connection(hub)).n_removed == 1
+    assert len(catalog) == 0
+
+
+def test_two_hubs_in_one_catalog(hub, tmp_path):
+    """Each is asked for itself; what one loses, the other keeps."""
+    catalog = Catalog(tmp_path)
+    with LoopbackHub() as other:
+        add(hub, 1, name="org/same")
+        add(other, 2, name="org/same")
+        add(other, 3, name="org/other")
+        catalog.sync(connection=connection(hub))
+        catalog.sync(connection=connection(other))
+        assert {e.task.id for e in catalog["org/same"].embeddings} == {"org/data1", "org/data2"}
+        hub.remove("org/same")
+
+        catalog.sync(connection=connection(hub))
+
+        assert [e.task.id for e in catalog["org/same"].embeddings] == ["org/data2"]
+        ranking = ModelSelector(catalog).rank(TARGET)
+        assert {item.endpoint for item in ranking} == {other.endpoint}
+
+
+def test_what_was_added_here_after_a_card_was_read_stays_too(hub, tmp_path):
+    add(hub, 1)
+    catalog = Catalog.from_hub(tmp_path, endpoint=hub.endpoint)
+    catalog.add(Candidate("owner/m1", upstream_accuracy=0.9))
+    hub.commit("owner/m1", {"README.md": card(embedding(2))})
+
+    catalog.sync(connection=connection(hub))
+    assert catalog["owner/m1"].upstream_accuracy == 0.9
+
+    hub.remove("owner/m1")
+    catalog.sync(connection=connection(hub))
+    assert catalog["owner/m1"].upstream_accuracy == 0.9
+    assert len(catalog["owner/m1"].embeddings) == 0
+
+
+def test_a_change_that_a_page_did_not_show_is_read_the_next_time(hub, tmp_path):
+    """Between a listing of commits and one of cards, pages may be older, or rows be skipped."""
+    for number in range(60):
+        add(hub, number)
+    catalog = Catalog.from_hub(tmp_path, endpoint=hub.endpoint)
+    for number in range(60):
+        hub.commit(f"owner/m{number}", {"README.md": card(embedding(100 + number))})
+    hub.faults.lie(r"expand=cardData", b"[]")
+
+    assert catalog.sync(connection=connection(hub)).n_read == 0
+    assert catalog.sync(connection=connection(hub)).n_read == 60
+    assert catalog["owner/m7"].embeddings[0].task.id == "org/data107"
+
+
+@pytest.mark.parametrize("status", [403, 422, 500])
+def test_one_repository_that_fails_does_not_stop_the_others(hub, tmp_path, status):
+    for number in range(4):
+        add(hub, number)
+    catalog = Catalog.from_hub(tmp_path, endpoint=hub.endpoint)
+    for number in range(4):
+        hub.commit(f"owner/m{number}", {"README.md": card(embedding(10 + number))})
+    hub.faults.fail(status, times=6, path="/api/models/owner/m1$")
+
+    report = catalog.sync(connection=connection(hub))
+
+    assert report.n_read == 3
+    assert report.skipped[0].startswith("owner/m1: ")
+    assert catalog["owner/m1"].embeddings[0].task.id == "org/data1"
+    hub.faults.clear()
+    assert catalog.sync(connection=connection(hub)).n_read == 1
+
+
+def test_the_name_of_a_probe_is_what_most_cards_say(hub, tmp_path):
+    """What a space is, its settings say; what to fetch for it, a single stranger must not."""
+    for number in range(3):
+        add(hub, number)
+    values = {**entry_values(embedding(9), role="finetune"), "probe": "evil/huge"}
+    hub.add_repo("evil/a", {"README.md": card(extra=[values] * 5)})
+
+    catalog = Catalog.from_hub(tmp_path, endpoint=hub.endpoint)
+
+    assert [space.probe for space in catalog.spaces()] == [SPACE.probe]
+    assert catalog.own_spaces() == {}
+
+
+def test_a_few_cards_cannot_shut_out_the_others(hub, tmp_path):
+    add(hub, 1)
+    for number in range(3):
+        spaces = [make_space(1, beta=float(1 + number * 100 + i)) for i in range(64)]
+        entries = [
+            entry_values(make_embedding([1.0], space=s, task=f"t{i}"), role="finetune")
+            for i, s in enumerate(spaces)
+        ]
+        hub.add_repo(f"evil/m{number}", {"README.md": card(extra=entries)})
+
+    catalog = Catalog(tmp_path)
+    report = catalog.sync(connection=connection(hub))
+
+    assert len(catalog["owner/m1"].embeddings) == 1
+    assert len(catalog.spaces()) == 13
+    assert "is one too many" in report.skipped[0]
+
+
+def test_what_is_left_of_a_state_that_was_lost(hub, tmp_path):
+    for number in range(3):
+        add(hub, number)
+    catalog = Catalog.from_hub(tmp_path, endpoint=hub.endpoint)
+    (tmp_path / "hub.json").unlink()
+    hub.remove("owner/m0")
+
+    catalog.sync(connection=connection(hub))
+    assert [c.id for c in catalog] == ["owner/m1", "owner/m2"]
+
+    hub.remove("owner/m1")
+    catalog.sync(connection=connection(hub))
+    assert [c.id for c in catalog] == ["owner/m2"]
+
+
+def test_two_splits_of_a_data_set_are_two_embeddings(hub, tmp_path):
+    task = TaskInfo("org/data", 10, 2, split="train")
+    both = [replace(embedding(n), task=replace(task, split=s)) for n, s in ((1, "train"), (2, "test"))]
+    hub.add_repo("owner/a", {"README.md": card(*both)})
+    catalog = Catalog.from_hub(tmp_path, endpoint=hub.endpoint)
+
+    catalog.add(Candidate("owner/a", upstream_accuracy=0.5))
+
+    assert {e.task.split for e in catalog["owner/a"].embeddings} == {"train", "test"}
+
+
 def _sync_for_ever(endpoint: str, path: str, count: int) -> None:
     for _ in range(count):
         Catalog(path).sync(connection=Connection(endpoint=endpoint, token=False), again=True)
 
 
-def test_a_process_that_is_killed_while_it_reads_cards_leaves_a_good_catalog(hub, tmp_path):
+def test_a_process_that_is_killed_while_it_reads_cards_leaves_a_good_catalog(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("t2v_hub.catalog.packing._GRACE_S", -1.0)
     for number in range(40):
         add(hub, number)
     context = multiprocessing.get_context("fork")

@@ -2,6 +2,7 @@
 
 from t2v_hub.card.entry import (
     LOCAL,
+    MAX_ENTRIES,
     SPEC,
     TAG,
     CardEntries,
@@ -17,6 +18,7 @@ from t2v_hub.card.readme import Readme
 
 __all__ = [
     "LOCAL",
+    "MAX_ENTRIES",
     "SPEC",
     "TAG",
     "CardEntries",

@@ -37,11 +37,13 @@ TAG = "task2vec"
 LOCAL = "local"
 """Id in a card of a data set that is not on the Hub and whose name was not to be published."""
 
-_MAX_ENTRIES = 64
+MAX_ENTRIES = 64
+_MAX_ERROR = 1e3
 _MAX_FILTERS = 1 << 18
 _MAX_LAYERS = 1 << 12
 _MAX_IDENTITY = 1 << 16
 _MAX_NAMES = 25_000
+_SPLITS = ("train", "validation", "test")
 _COMMIT = re.compile("[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _PROBE = re.compile(r"(?:hf-hub:)?[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?(?:@[\w.-]{1,100})?")
@@ -56,11 +58,13 @@ class CardEntry:
         embedding: What it holds, to float16's precision and without deviations.
         role: What the data set is to the repository: it was fine-tuned on it, pretrained on it, or is it.
         half: The Fisher vector as the card has it.
+        probe: What the card calls the probe; a claim, and no part of the space's identity.
     """
 
     embedding: TaskEmbedding
     role: Role
     half: HalfVector
+    probe: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def entry_values(embedding: TaskEmbedding, *, role: Role, publish_names: bool = 
         "dataset": _data_set_values(embedding.task, publish_names=publish_names),
         "measured": _measured_values(embedding.measurement),
     }
-    if _PROBE.fullmatch(embedding.space.probe):
+    if _PROBE.fullmatch(embedding.space.probe) and "/" in embedding.space.probe:  # else it may be a class's
         values["probe"] = embedding.space.probe
     values |= {
         "settings": embedding.space.identity,
@@ -139,14 +143,18 @@ def read_entries(block: object, *, spaces: Mapping[str, Space] | None = None) ->
         return CardEntries(opted_out=True)
     if not isinstance(block, list):
         return CardEntries(skipped=(f"task2vec is {kind(block)}, not a list of entries",))
-    entries, skipped = [], []
-    for number, values in enumerate(block[:_MAX_ENTRIES], start=1):
+    entries, skipped, known = [], [], dict(spaces or {})
+    for number, values in enumerate(block[:MAX_ENTRIES], start=1):
         try:
-            entries.append(read_entry(values, spaces=spaces))
+            entry = read_entry(values, spaces=known)
         except CardEntryError as error:
             skipped.append(f"entry {number}: {error}")
-    if len(block) > _MAX_ENTRIES:
-        skipped.append(f"{len(block) - _MAX_ENTRIES} entries beyond the first {_MAX_ENTRIES}")
+            continue
+        # One space has one name of its probe, however its entries spell it: digests hang on the name.
+        known.setdefault(entry.embedding.space.id, entry.embedding.space)
+        entries.append(entry)
+    if len(block) > MAX_ENTRIES:
+        skipped.append(f"{len(block) - MAX_ENTRIES} entries beyond the first {MAX_ENTRIES}")
     return CardEntries(tuple(entries), tuple(skipped))
 
 
@@ -173,17 +181,19 @@ def read_entry(values: object, *, spaces: Mapping[str, Space] | None = None) -> 
         embedding = TaskEmbedding(fisher, prior, space, _task(values), _measurement(values))
     except EmbeddingError as error:
         raise CardEntryError(str(error)) from error
-    return CardEntry(embedding, cast(Role, role), half)
+    return CardEntry(embedding, cast(Role, role), half, _probe(values))
 
 
 def _data_set_values(task: TaskInfo, *, publish_names: bool) -> dict[str, Json]:
     commit = task.revision is not None and bool(_COMMIT.fullmatch(task.revision))
-    public = publish_names or commit or bool(_REPOSITORY.fullmatch(task.id))
+    # A commit is there where the data was loaded from the Hub; a slash alone may be in any name.
+    public = publish_names or (commit and bool(_REPOSITORY.fullmatch(task.id)))
     values: dict[str, Json] = {"id": task.id if public else LOCAL}
-    for name, text in (("config", task.config), ("split", task.split)):
-        if text is not None:
-            values[name] = text
-    if task.revision is not None and (commit or publish_names):
+    if task.config is not None and public:
+        values["config"] = task.config
+    if task.split is not None and (public or task.split in _SPLITS):
+        values["split"] = task.split
+    if task.revision is not None and public:
         values["revision"] = f"sha:{task.revision}" if commit else task.revision
     if task.label_column is not None and public:
         values["label"] = task.label_column
@@ -229,18 +239,22 @@ def _space(values: Mapping[str, Any], spaces: Mapping[str, Space]) -> Space:
         raise CardEntryError(f"its space is {shown(id)}, not s and 15 hexadecimal digits")
     if id in spaces:
         return spaces[id]
-    settings, probe = values.get("settings"), values.get("probe")
+    settings = values.get("settings")
     if not isinstance(settings, str):
         raise CardEntryError(f"it does not carry the settings of its space, {id}, which is not known here")
     if len(settings) > _MAX_IDENTITY:
         raise CardEntryError(f"the settings of its space are longer than {_MAX_IDENTITY >> 10} kB")
-    known = isinstance(probe, str) and _PROBE.fullmatch(probe)
-    space = _space_of(settings, str(probe) if known else Space.probe)
+    space = _space_of(settings, _probe(values) or Space.probe)
     if isinstance(space, str):
         raise CardEntryError(f"the settings of its space cannot be read: {space}")
     if space.id != id:
         raise CardEntryError(f"its settings are those of space {space.id}, not {id}")
     return space
+
+
+def _probe(values: Mapping[str, Any]) -> str | None:
+    probe = values.get("probe")
+    return probe if isinstance(probe, str) and _PROBE.fullmatch(probe) else None
 
 
 @functools.lru_cache(maxsize=256)
@@ -273,6 +287,8 @@ def _half(values: Mapping[str, Any], space: Space) -> HalfVector:
         raise CardEntryError("its data holds values that are not finite")
     if (stored < 0).any():
         raise CardEntryError("its data holds negative values")
+    if not stored.any():  # it would be nearest to everything, by a distance that favours the complex
+        raise CardEntryError("its data is zero throughout")
     return HalfVector(stored, scale, power)
 
 
@@ -313,8 +329,8 @@ def _measurement(values: Mapping[str, Any]) -> Measurement:
     errors = {
         name: number_of(how, name) if name in how else math.nan for name in ("standard_error", "distance_se")
     }
-    if any(error < 0 for error in errors.values()):
-        raise CardEntryError("a standard error is negative")
+    if any(not 0 <= error < _MAX_ERROR for error in errors.values() if not math.isnan(error)):
+        raise CardEntryError(f"a standard error is not between 0 and {_MAX_ERROR:g}")
     return Measurement(
         estimator=text_of(how, "estimator") or "unknown",
         n_samples=count_of(how, "images", least=1),

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from t2v_hub.errors import CardEntryError
 
 MAX_TEXT = 300
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Control characters, line separators, marks that turn the direction of text, and halves of surrogate pairs.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def is_printable(text: str) -> bool:

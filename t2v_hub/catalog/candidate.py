@@ -122,6 +122,9 @@ class EmbeddingRecord(NamedTuple):
         task: Id of its task.
         distance_standard_error: As its measurement records it; None where it was not measured.
         pack: Key of the pack that holds it, where it was read from a card.
+        endpoint: Address of the Hub that the card is on.
+        config: Configuration of the data set.
+        split: Split that was measured.
     """
 
     digest: str
@@ -129,13 +132,24 @@ class EmbeddingRecord(NamedTuple):
     task: str
     distance_standard_error: float | None = None
     pack: str | None = None
+    endpoint: str | None = None
+    config: str | None = None
+    split: str | None = None
 
     @classmethod
-    def of(cls, embedding: TaskEmbedding, *, pack: str | None = None) -> "EmbeddingRecord":
+    def of(
+        cls, embedding: TaskEmbedding, *, pack: str | None = None, endpoint: str | None = None
+    ) -> "EmbeddingRecord":
         """The record of an embedding at hand."""
         error = embedding.measurement.distance_standard_error
         known = error if math.isfinite(error) else None
-        return cls(embedding.digest, embedding.space.id, embedding.task.id, known, pack)
+        task, digest = embedding.task, embedding.digest
+        return cls(digest, embedding.space.id, task.id, known, pack, endpoint, task.config, task.split)
+
+    @property
+    def subject(self) -> tuple[str, str, str | None, str | None]:
+        """What it measured: of two embeddings of one candidate with the same, the newer one stays."""
+        return self.space, self.task, self.config, self.split
 
     @property
     def file_name(self) -> str:

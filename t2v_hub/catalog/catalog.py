@@ -16,8 +16,8 @@ at worst with an embedding that no candidate names.
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from t2v_hub.catalog.candidate import Candidate, EmbeddingRecord, StoredEmbeddings, records_of
 from t2v_hub.catalog.index import Index, read_index, write_index
+from t2v_hub.catalog.joining import file_names, joined, spaces_in
 from t2v_hub.catalog.matrix import Matrices, Matrix, open_matrix
 from t2v_hub.catalog.pack import open_pack
 from t2v_hub.catalog.state import SyncReport, read_state
@@ -109,7 +110,7 @@ class Catalog:
         """Each space in which candidates have an embedding, and how many have; the most common first."""
         counts: dict[str, int] = {}
         for candidate in self:
-            for space in _spaces_in([candidate]):
+            for space in spaces_in([candidate]):
                 counts[space] = counts.get(space, 0) + 1
         order = sorted(counts, key=lambda space: (-counts[space], space))
         return {self._index.spaces[space]: counts[space] for space in order}
@@ -238,8 +239,13 @@ class Catalog:
             candidate = replace(candidate, embeddings=(*candidate.embeddings, embedding))
         self.extend([candidate])
 
-    def extend(self, candidates: Iterable[Candidate]) -> None:
+    def extend(self, candidates: Iterable[Candidate], *, across_revisions: bool = False) -> None:
         """`add` many candidates and write the index once: all of them are added, or none.
+
+        Args:
+            candidates: The checkpoints.
+            across_revisions: Whether what is known of another revision is kept, too: the commit of a
+                repository changes with its card, also where the weights stay.
 
         Raises:
             EmbeddingFileError: An embedding is damaged where it comes from; `merge` goes on without.
@@ -250,7 +256,9 @@ class Catalog:
             for candidate in candidates:
                 old = index.candidates.get(candidate.id)
                 stored = self._store(candidate, index.spaces, written)
-                index.candidates[candidate.id] = stored if old is None else _joined(old, stored)
+                known = stored if old is None else joined(old, stored, across_revisions=across_revisions)
+                index.candidates[candidate.id] = known
+                index.local.add(candidate.id)
 
     def merge(self, other: "Catalog") -> tuple[str, ...]:
         """Add every candidate of another catalog, as `add` does.
@@ -273,6 +281,29 @@ class Catalog:
             candidates.append(replace(candidate, embeddings=readable))
         self.extend(candidates)
         return tuple(left_out)
+
+    def reload(self) -> None:
+        """Take up what other processes wrote since this catalog was opened.
+
+        Raises:
+            CatalogFileError: What is there now cannot be read.
+        """
+        self._index = self._read()
+
+    def own_spaces(self) -> dict[Space, int]:
+        """As `spaces`, without those that only cards brought: nobody else named their probes.
+
+        They are the spaces of embeddings that were added here, and those that `sync` was asked for.
+        """
+        named = {scope.space: scope.probe for scope in read_state(self.path) if scope.probe is not None}
+        counts: dict[str, int] = {}
+        for candidate in self:
+            records = records_of(candidate.embeddings)
+            for id in {r.space for r in records if r.pack is None or r.space in named}:
+                counts[id] = counts.get(id, 0) + 1
+        order = sorted(counts, key=lambda space: (-counts[space], space))
+        spaces = self._index.spaces
+        return {replace(spaces[id], probe=named.get(id) or spaces[id].probe): counts[id] for id in order}
 
     def remove(self, id: str) -> None:
         """Remove a candidate, and its embeddings where no other candidate has them.
@@ -311,16 +342,17 @@ class Catalog:
             raise storage_error(self.path, error) from error
         try:
             index = self._read()
-            before = _file_names(index)
+            before = file_names(index)
             yield index
-            used = _spaces_in(index.candidates.values())
+            used = spaces_in(index.candidates.values())
             index = Index(
                 candidates=dict(sorted(index.candidates.items())),
                 spaces={id: space for id, space in index.spaces.items() if id in used},
+                local=index.local & index.candidates.keys(),
             )
             write_index(self.path / _INDEX, index)
             self._index = index
-            self._delete(before - _file_names(index))
+            self._delete(before - file_names(index))
         finally:
             lock.release()
 
@@ -328,23 +360,26 @@ class Catalog:
         """The candidate with its embeddings written into this catalog's folder, unless they are just now."""
         embeddings = candidate.embeddings
         if isinstance(embeddings, StoredEmbeddings) and embeddings.folder == self.embeddings_folder:
-            here = [
-                r.pack is not None or (self.embeddings_folder / r.file_name).is_file()
-                for r in embeddings.records
-            ]
-            if all(here) and spaces.keys() >= _spaces_in([candidate]):
+            here = [self._file(record).is_file() for record in embeddings.records]
+            if all(here) and spaces.keys() >= spaces_in([candidate]):
                 return candidate
-        records: dict[tuple[str, str], EmbeddingRecord] = {}
+        records: dict[tuple[str, str, str | None, str | None], EmbeddingRecord] = {}
         for embedding in candidate.embeddings:
             record = EmbeddingRecord.of(embedding)
             if record.digest not in written:
                 embedding.save(self.embeddings_folder / record.file_name)
                 written.add(record.digest)
             spaces[record.space] = embedding.space
-            records[record.space, record.task] = record
+            records[record.subject] = record
         return replace(
             candidate, embeddings=StoredEmbeddings(self.embeddings_folder, tuple(records.values()))
         )
+
+    def _file(self, record: EmbeddingRecord) -> Path:
+        """The file that holds an embedding."""
+        if record.pack is not None:
+            return self.cards / f"{record.pack}.parquet"
+        return self.embeddings_folder / record.file_name
 
     def _delete(self, unnamed: set[str]) -> None:
         """Delete embeddings that no candidate names any more, and what killed writers left half written."""
@@ -354,28 +389,3 @@ class Catalog:
         ]:
             with contextlib.suppress(OSError):
                 path.unlink()
-
-
-def _file_names(index: Index) -> set[str]:
-    records = (record for item in index.candidates.values() for record in records_of(item.embeddings))
-    return {record.file_name for record in records if record.pack is None}
-
-
-def _spaces_in(candidates: Iterable[Candidate]) -> set[str]:
-    return {record.space for candidate in candidates for record in records_of(candidate.embeddings)}
-
-
-def _joined(old: Candidate, new: Candidate) -> Candidate:
-    """What is known of a candidate after ``new`` was added; see `Catalog.add`."""
-    if old.revision is not None and new.revision is not None and old.revision != new.revision:
-        return new
-    assert isinstance(old.embeddings, StoredEmbeddings)
-    assert isinstance(new.embeddings, StoredEmbeddings)
-    records = {(record.space, record.task): record for record in old.embeddings.records}
-    records |= {(record.space, record.task): record for record in new.embeddings.records}
-    facts: Mapping[str, object] = {
-        item.name: getattr(new, item.name) if getattr(new, item.name) is not None else getattr(old, item.name)
-        for item in fields(Candidate)
-    }
-    embeddings = StoredEmbeddings(new.embeddings.folder, tuple(records.values()))
-    return Candidate(**{**facts, "embeddings": embeddings})  # type: ignore[arg-type]  # as they were checked

@@ -27,6 +27,7 @@ _SCHEMA = pa.schema(
         pa.field("likes", pa.int64()),
         pa.field("gated", pa.bool_()),
         pa.field("upstream_accuracy", pa.float64()),
+        pa.field("local", pa.bool_()),
         pa.field(
             "embeddings",
             pa.list_(
@@ -37,6 +38,9 @@ _SCHEMA = pa.schema(
                         "task": pa.string(),
                         "distance_standard_error": pa.float64(),
                         "pack": pa.string(),
+                        "endpoint": pa.string(),
+                        "config": pa.string(),
+                        "split": pa.string(),
                     }
                 )
             ),
@@ -50,10 +54,17 @@ _FACTS = tuple(item.name for item in fields(Candidate) if item.name != "embeddin
 
 @dataclass
 class Index:
-    """The candidates by id, and the spaces of their embeddings by theirs."""
+    """What a catalog holds.
+
+    Attributes:
+        candidates: By id.
+        spaces: Of their embeddings, by id.
+        local: Ids of the candidates that were added here; the others are there for their cards alone.
+    """
 
     candidates: dict[str, Candidate] = field(default_factory=dict)
     spaces: dict[str, Space] = field(default_factory=dict)
+    local: set[str] = field(default_factory=set)
 
 
 def read_index(path: Path, embeddings: Path) -> Index:
@@ -89,7 +100,7 @@ def read_index(path: Path, embeddings: Path) -> Index:
             f"The catalog {str(path)!r} cannot be read: {error}. Restore the file from a copy, or delete it "
             f"and add the candidates again (the embeddings beside it are still there)."
         ) from error
-    return Index(candidates, spaces)
+    return Index(candidates, spaces, {row["id"] for row in rows if row.get("local") is not False})
 
 
 def write_index(path: Path, index: Index) -> None:
@@ -101,6 +112,7 @@ def write_index(path: Path, index: Index) -> None:
     rows = [
         {
             **{name: getattr(candidate, name) for name in _FACTS},
+            "local": candidate.id in index.local,
             "embeddings": [record._asdict() for record in records_of(candidate.embeddings)],
         }
         for candidate in index.candidates.values()

@@ -62,11 +62,14 @@ class Scope:
 
     Attributes:
         report: The last report.
-        cards: Commit of each repository, and whether the candidate is there for its card alone.
+        cards: Commit at which the card of each listed repository was read; empty where it is to be read
+            again.
+        probe: What whoever asked calls the probe of the space; None where the space was given by its id.
     """
 
     report: SyncReport
-    cards: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    cards: Mapping[str, str] = field(default_factory=dict)
+    probe: str | None = None
 
     @property
     def space(self) -> str | None:
@@ -77,6 +80,10 @@ class Scope:
     def key(self) -> tuple[str, str | None, tuple[str, ...]]:
         """What was asked."""
         return self.report.endpoint, self.report.space, self.report.filters
+
+    def covers(self, endpoint: str | None, space: str) -> bool:
+        """Whether embeddings of that space on that Hub are among what was asked for."""
+        return self.report.endpoint == endpoint and self.space in (None, space)
 
 
 def read_state(folder: Path) -> tuple[Scope, ...]:
@@ -96,7 +103,9 @@ def write_state(folder: Path, scopes: Sequence[Scope]) -> None:
     Raises:
         StorageError: The disk is full, read-only or closed to us.
     """
-    values = [{"report": asdict(scope.report), "cards": dict(scope.cards)} for scope in scopes]
+    values = [
+        {"report": asdict(scope.report), "cards": dict(scope.cards), "probe": scope.probe} for scope in scopes
+    ]
     write_atomically(folder / _FILE, canonical_json({"format": _FORMAT, "scopes": values}))
 
 
@@ -109,4 +118,7 @@ def _scope(values: Mapping[str, Any]) -> Scope:
     report = values["report"]
     kept = SyncReport(**{**report, "filters": tuple(report["filters"]), "skipped": tuple(report["skipped"])})
     datetime.datetime.fromisoformat(kept.synced_at)
-    return Scope(kept, {str(id): (str(sha), bool(alone)) for id, (sha, alone) in values["cards"].items()})
+    probe = values.get("probe")
+    if probe is not None and not isinstance(probe, str):
+        raise TypeError("the name of a probe must be text")
+    return Scope(kept, {str(id): str(sha) for id, sha in values["cards"].items()}, probe)

@@ -177,10 +177,10 @@ def _n_bytes(item: object) -> int:
 
 
 def _twice(items: Sequence[Any]) -> list[str]:
-    from t2v_hub.card import replaces
+    from t2v_hub.card import MAX_ENTRIES, replaces
 
     found = []
-    for number, item in enumerate(items, start=1):
+    for number, item in enumerate(items[:MAX_ENTRIES], start=1):  # as many as readers look at
         if not isinstance(item, Mapping):
             continue
         earlier = next((i for i, old in enumerate(items[: number - 1], start=1) if replaces(item, old)), None)

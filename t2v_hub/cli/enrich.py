@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from t2v_hub.cli import options as opt
-from t2v_hub.cli import repository as hub
 from t2v_hub.cli.measuring import check_probe, given, task2vec
 from t2v_hub.cli.output import reflowed, session
 
@@ -94,7 +93,6 @@ def enrich(
     ] = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
-    endpoint: hub.Endpoint = None,
     max_samples: opt.MaxSamples = None,
     seed: opt.Seed = None,
     batch_size: opt.BatchSize = None,
@@ -108,7 +106,8 @@ def enrich(
     Checkpoints are grouped by the data set that their cards, or those of their base models, name. Of each
     data set a bounded sample is streamed once and embedded once, the largest group first. What fails is named
     at the end and never ends the run; an interrupted run goes on where it stopped. A card that says
-    `task2vec: false` is left alone.
+    `task2vec: false` is left alone, and so is a public one that would tell of private data.
+    HF_ENDPOINT names another Hub.
     """
     with session(as_json=as_json, quiet=quiet, kept=not no_cache) as output:
         from t2v_hub.catalog import Catalog
@@ -131,7 +130,6 @@ def enrich(
             create_pr=create_pr,
             catalog_only=catalog_only,
             dry_run=dry_run,
-            endpoint=endpoint,
             progress=output.progress,
             **given(limit=limit, max_scan=max_scan, folder=folder),
         )

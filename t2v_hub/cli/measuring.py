@@ -95,9 +95,23 @@ def task2vec(output: Output, probe: str | None, *, no_cache: bool, **settings: A
 
 
 def task2vec_of(
-    catalog: "Catalog", output: Output, probe: str | None, *, no_cache: bool, **settings: Any
+    catalog: "Catalog",
+    output: Output,
+    probe: str | None,
+    *,
+    no_cache: bool,
+    own: bool = False,
+    **settings: Any,
 ) -> "Task2Vec":
     """A `Task2Vec` that measures in a space of the catalog: the most common one, or that of the probe.
+
+    Args:
+        catalog: The catalog.
+        output: Where to say what is being loaded.
+        probe: The probe, where it was given.
+        no_cache: Whether to keep nothing.
+        own: Only spaces of embeddings that were added on this machine.
+        **settings: What does not belong to a space.
 
     Raises:
         EmptyCatalogError: No candidate has an embedding.
@@ -106,7 +120,8 @@ def task2vec_of(
     """
     from t2v_hub.selector.selector import most_common_space
 
-    space = most_common_space(catalog)  # before torch is imported
+    spaces = list(catalog.own_spaces() if own else catalog.spaces())
+    space = spaces[0] if spaces else most_common_space(catalog)  # before torch is imported
     from t2v_hub.probe import ProbeNetwork
     from t2v_hub.task2vec import Task2Vec
 
@@ -117,9 +132,9 @@ def task2vec_of(
     else:
         output.note(f"loading the probe {probe}")
         network = ProbeNetwork.load(probe)
-        fitting = [space for space in catalog.spaces() if space.probe_digest == network.digest]
+        fitting = [space for space in spaces if space.probe_digest == network.digest]
         if not fitting:
-            known = ", ".join(sorted({repr(space.probe) for space in catalog.spaces()}))
+            known = ", ".join(sorted({repr(space.probe) for space in spaces}))
             raise EmbeddingMismatchError(
                 f"No embedding in {str(catalog.path)!r} was measured with the weights of {probe!r}; its "
                 f"probes are {known}. Leave --probe out, or name one of those."

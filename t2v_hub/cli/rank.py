@@ -195,7 +195,7 @@ def _task(
     endpoint: str | None,
 ) -> "tuple[TaskEmbedding, Origin | None]":
     """The embedding in the file, or of the images measured in a space of the catalog; and its origin."""
-    from t2v_hub.selector.origin import names_data_set, stored_task, up_to_date
+    from t2v_hub.selector.origin import names_data_set, own_space, stored_task, up_to_date
 
     if Path(task).suffix != ".safetensors":
         from t2v_hub.selector.selector import most_common_space
@@ -206,11 +206,11 @@ def _task(
         on_hub = names_data_set(task) and not data_options  # its card may hold its embedding
         found = None if on_hub else images(output, task, seed=settings.get("seed"), **data_options)
         probe, no_cache = settings.pop("probe", None), bool(settings.pop("no_cache", False))
-        if catalog.spaces():
-            embedder = task2vec_of(catalog, output, probe, no_cache=no_cache, **settings)
+        if not from_hub or own_space(catalog) is not None:
+            embedder = task2vec_of(catalog, output, probe, no_cache=no_cache, own=from_hub, **settings)
         else:
             embedder = task2vec(output, probe, no_cache=no_cache, **settings)
-        stored = stored_task(task, embedder, endpoint=endpoint, token=None) if on_hub else None
+        stored = stored_task(task, embedder, settings, endpoint=endpoint, token=None) if on_hub else None
         if stored is not None:
             output.note(f"the card of {task} holds its embedding; no image is read")
         elif found is None:

@@ -11,6 +11,10 @@ from typing import Any, Literal, Self, get_args
 from t2v_hub.errors import EmbeddingMismatchError
 
 Family = Literal["fisher", "empirical", "variational"]
+SPACE_SETTINGS = frozenset(
+    ("head", "sampling", "filters", "normalisation", "image_size", "preprocessing", "beta", "variational")
+)
+"""Arguments of `Task2Vec` that make a space of their own."""
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 

@@ -22,6 +22,7 @@ from t2v_hub.errors import (
     RateLimitError,
     SettingsError,
 )
+from t2v_hub.hub.secrets import check_endpoint, checked_token, shown
 
 if TYPE_CHECKING:
     pass
@@ -33,9 +34,8 @@ _SECONDS = 60.0
 _MAX_PAUSE = 600.0  # a window of the Hub's limits is 5 minutes
 _PAUSE = re.compile(r"(?:^|;)\s*t\s*=\s*(\d+)")
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
-_SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}")
 # What the client raises when a server answers with other JSON than it should.
-_NOT_UNDERSTOOD = (KeyError, TypeError, AttributeError, LookupError, ValueError, RecursionError)
+_NOT_UNDERSTOOD = (TypeError, AttributeError, LookupError, ValueError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,8 @@ class Connection:
     ) -> None:
         from huggingface_hub import HfApi
 
-        if endpoint is not None and not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", str(endpoint)):
-            raise SettingsError(
-                f"endpoint must be an address such as https://huggingface.co, not {endpoint!r}."
-            )
+        check_endpoint(endpoint)
+        token = checked_token(token)
         if math.isnan(patience_s) or patience_s < 0:
             raise SettingsError(f"patience_s must be a number >= 0, not {patience_s!r}.")
         self.api: HfApi = HfApi(endpoint=endpoint, token=token)
@@ -146,8 +144,8 @@ class Connection:
                     f"what was finished is kept. The last of {tries} failures",
                     failure,
                 ) from None
-            if tries > 1 and self.progress:
-                self._say(
+            if tries > 1:
+                self.say(
                     f"{what}: {self.endpoint} fails or cannot be reached; try {tries + 1} of {self._tries}"
                 )
             self._sleep(min(8.0, 0.25 * 2**tries) * random.uniform(0.5, 1.0))
@@ -268,18 +266,20 @@ class Connection:
                 f"or run the same again later; what was finished is kept. The Hub says",
                 error,
             ) from None
-        if self.progress:
-            self._say(
-                f"{what}: the Hub asks for a pause (429, too many requests); waiting {seconds:.0f} s, "
-                f"{waited:.0f} s so far of at most {self._patience_s:.0f} s"
-            )
+        self.say(
+            f"{what}: the Hub asks for a pause (429, too many requests); waiting {seconds:.0f} s, "
+            f"{waited:.0f} s so far of at most {self._patience_s:.0f} s"
+        )
         self._sleep(seconds)
         return seconds
 
-    def _say(self, message: str) -> None:
+    def say(self, message: str) -> None:
+        """Tell whoever watches, on stderr, beside any progress bar."""
+        if not self.progress:
+            return
         from tqdm import tqdm
 
-        tqdm.write(message, file=sys.stderr)  # beside any progress bar
+        tqdm.write(message, file=sys.stderr)
 
     def _refuse(self, error: Exception, status: int, what: str) -> NoReturn:
         """Raise our error for an answer that more tries would not change."""
@@ -325,15 +325,12 @@ class Connection:
         return kind(f"{message}: {self._line(error)}.")
 
     def _line(self, error: BaseException) -> str:
-        text = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         token = self._token if isinstance(self._token, str) else None
-        if token is None:
+        if token is None and self._token is not False:
             from huggingface_hub import get_token
 
             token = get_token()
-        if token:
-            text = text.replace(token, "[token]")
-        return _SECRET.sub("[token]", text)
+        return shown(error, token)
 
 
 def repository_path(kind: str, repo_id: str) -> str:

@@ -29,6 +29,7 @@ def stored_embedding(
     *,
     split: str | None = None,
     config: str | None = None,
+    least_images: int = 0,
     connection: Connection,
 ) -> Stored:
     """The embedding in the card of a data set, if it is of this space and the data is as it was measured.
@@ -41,6 +42,7 @@ def stored_embedding(
         space: The space.
         split: Split; ``train`` or the only one by default.
         config: Configuration; the one that was measured by default, where that is just one.
+        least_images: How many images must have been measured, where the data set has as many.
         connection: What to ask through.
 
     Raises:
@@ -54,10 +56,16 @@ def stored_embedding(
     if not fitting:
         wanted = f"space {space.id}" + (f" and split {split!r}" if split else "")
         return Stored(None, f"its card has no embedding in {wanted}")
+    # Without a split, loading takes the one named train, or the only one; which that is, a card does not say.
     named = [entry for entry in fitting if entry.embedding.task.split in (split or "train", None)]
-    if len(named) != 1 and len(fitting) != 1:
+    if not named:
+        return Stored(None, f"its card has no embedding of the split {split or 'train'!r}")
+    if len(named) > 1:
         return Stored(None, "its card has several embeddings in this space; name config= and split=")
-    embedding = (named or fitting)[0].embedding
+    embedding = named[0].embedding
+    measured, wanted_images = embedding.measurement.n_samples, min(least_images, embedding.task.n_samples)
+    if measured < wanted_images:
+        return Stored(None, f"only {measured} images of it were measured, of {wanted_images} that are wanted")
     if embedding.task.revision is None:
         return Stored(None, "its card does not say which revision was measured")
     if not _unchanged(connection, repo_id, embedding.task.revision):

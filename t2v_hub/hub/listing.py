@@ -28,7 +28,7 @@ FACTS = (
 
 PAGE = 1000
 _MAX_REQUESTS = 20_000
-_MAX_PAGE_BYTES = 1 << 27  # 1,000 honest cards of 13 to 53 kB are well below
+_MAX_PAGE_BYTES = 1 << 25  # parsed, hostile JSON takes 24 times that; 1,000 cards of 23 kB fit
 
 
 @dataclass
@@ -70,12 +70,12 @@ class Listing:
             yield row
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        size = PAGE if self.limit is None else max(1, min(PAGE, self.limit))
+        size = largest = PAGE if self.limit is None else max(1, min(PAGE, self.limit))
         address: str | None = "/api/models"
         while address is not None:
-            rows, following = self._page(address, size)
+            rows, following, n_bytes = self._page(address, size)
             if rows is None and size > 1:
-                size = max(1, size // 8)
+                size = max(1, size // 4)
                 continue
             if rows is None:
                 self.skipped.append(
@@ -88,11 +88,11 @@ class Listing:
                     f"{self.connection.endpoint} lists without end. Check the endpoint."
                 )
             address = following
-            if size < PAGE and self.limit is None:
-                size = min(PAGE, size * 2)  # past what was too large
+            if rows is None or n_bytes < _MAX_PAGE_BYTES // 4:
+                size = min(largest, size * 2)  # past what was too large
 
-    def _page(self, address: str, size: int) -> tuple[list[dict[str, Any]] | None, str | None]:
-        """Rows, None where they cannot be read, and the next page."""
+    def _page(self, address: str, size: int) -> tuple[list[dict[str, Any]] | None, str | None, int]:
+        """Rows, None where they cannot be read, the next page, and how long this one was."""
         first = address.startswith("/")
         parameters = [
             *(("filter", tag) for tag in self.filters),
@@ -107,18 +107,18 @@ class Listing:
             max_bytes=_MAX_PAGE_BYTES,
         )
         if answer.content is None:
-            return None, answer.next
+            return None, answer.next, _MAX_PAGE_BYTES
         try:
             rows = json.loads(answer.content)
         except (json.JSONDecodeError, UnicodeDecodeError):
             rows = None
         except (ValueError, RecursionError):  # an endless number, or a card that is nested without end
-            return None, answer.next
+            return None, answer.next, len(answer.content)
         if not isinstance(rows, list):
             raise HubUnreachableError(
                 f"{self.connection.endpoint} gave a listing that is none. Check the endpoint."
             )
-        return [row for row in rows if isinstance(row, dict)], answer.next
+        return [row for row in rows if isinstance(row, dict)], answer.next, len(answer.content)
 
 
 def enriched(connection: Connection, *, space: str | None = None, filters: Sequence[str] = ()) -> Listing:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from t2v_hub.catalog import Catalog
 from t2v_hub.distance import ALPHA, DistanceName
-from t2v_hub.embedding import Space, TaskEmbedding
+from t2v_hub.embedding import SPACE_SETTINGS, Space, TaskEmbedding
 from t2v_hub.errors import SettingsError
-from t2v_hub.selector.origin import Origin, names_data_set, stored_task, up_to_date
+from t2v_hub.selector.origin import Origin, own_space, stored_task, up_to_date
 from t2v_hub.selector.selector import ModelSelector, most_common_space
 
 if TYPE_CHECKING:
@@ -45,12 +45,14 @@ class AutoSelector:
         Args:
             task: Labelled images, anything that `t2v_hub.data.load` takes, or an embedding. The id of a data
                 set on the Hub whose card holds its embedding in this space needs no images.
-            catalog: The candidates, or their folder; nothing is then asked of the Hub.
-            probe: What to embed with; by default the probe and the settings of the space in which the most
-                candidates here have an embedding, or `Task2Vec`'s where there is none.
+            catalog: The candidates, or their folder; the Hub is then not searched.
+            probe: What to embed with. By default the probe and the settings of the space in which the most
+                candidates have an embedding; without ``catalog``, one that was added on this machine (a probe
+                that only cards name is not fetched), or `Task2Vec`'s where there is none.
             distance: Which distance to rank by.
             alpha: Weight of the complexity term of ``asymmetric``.
-            endpoint: Address of another Hub.
+            endpoint: Address of another Hub for cards; images of a data set that is given by its id come
+                from the one that ``HF_ENDPOINT`` names.
             token: Access token, where it is not the one that ``hf auth login`` left.
             **settings: Further arguments of `t2v_hub.task2vec.Task2Vec`, such as ``max_samples``.
 
@@ -77,11 +79,11 @@ class AutoSelector:
                 origin = up_to_date(candidates, task.space, endpoint=endpoint, token=token)
             embedding = task
         else:
-            known = None if probe is not None else next(iter(candidates.spaces()), None)
+            known = own_space(candidates) if catalog is None else next(iter(candidates.spaces()), None)
+            if probe is not None or settings.keys() & SPACE_SETTINGS:
+                known = None
             task2vec = _task2vec(known, probe, settings)
-            found = (
-                stored_task(task, task2vec, endpoint=endpoint, token=token) if names_data_set(task) else None
-            )
+            found = stored_task(task, task2vec, settings, endpoint=endpoint, token=token)
             if catalog is None:
                 space, task = _space(task2vec, task) if found is None else (found.space, task)
                 origin = up_to_date(candidates, space, endpoint=endpoint, token=token)

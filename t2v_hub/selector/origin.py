@@ -1,6 +1,7 @@
 """Where the candidates of a ranking come from, and how old what is known of them is."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from t2v_hub.task2vec import Task2Vec
 
 _PATIENCE_S = 60.0  # nobody who ranks wants to wait through a window of the Hub's limits
+_LEAST_IMAGES = 100  # in a card, for it to save one's own measurement
+_HARMLESS = {"max_samples", "batch_size", "device", "cache", "progress", "no_cache"}
 _DATA_SET = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -60,22 +63,48 @@ def up_to_date(catalog: Catalog, space: Space, *, endpoint: str | None, token: s
     return Origin(str(catalog.path), latest, None if failure is None else str(failure))
 
 
+def own_space(catalog: Catalog) -> Space | None:
+    """The space in which the most candidates that were added on this machine have an embedding.
+
+    What a space's probe is called, a stranger's card can claim; nobody's network is fetched for that.
+    """
+    return next(iter(catalog.own_spaces()), None)
+
+
 def names_data_set(task: object) -> TypeGuard[str]:
     """Whether a task is given as the id of a data set on the Hub."""
     return isinstance(task, str) and bool(_DATA_SET.fullmatch(task)) and not Path(task).expanduser().exists()
 
 
 def stored_task(
-    task: str, task2vec: "Task2Vec", *, endpoint: str | None, token: str | bool | None
+    task: object,
+    task2vec: "Task2Vec",
+    settings: Mapping[str, object],
+    *,
+    endpoint: str | None,
+    token: str | bool | None,
 ) -> TaskEmbedding | None:
-    """The embedding in the card of a data set on the Hub, where it is in this space and still good."""
+    """The embedding in the card of a data set on the Hub, where it is what measuring now would give.
+
+    Args:
+        task: The data set; anything but its id has no card.
+        task2vec: What would measure it.
+        settings: Arguments of ``task2vec`` that were given: of the number of images, the card's must not have
+            fewer; with others, such as a seed, the data set is measured.
+        endpoint: Address of another Hub.
+        token: Access token.
+    """
+    if not names_data_set(task) or settings.keys() - _HARMLESS:
+        return None
     from t2v_hub.hub import Connection
     from t2v_hub.hub.datasets import stored_embedding
 
+    least = task2vec.max_samples if "max_samples" in settings else _LEAST_IMAGES
     connection = Connection(endpoint=endpoint, token=token, patience_s=_PATIENCE_S, tries=2)
     for multi_label in (False, True):
+        space = task2vec.space(multi_label=multi_label)
         try:
-            found = stored_embedding(task, task2vec.space(multi_label=multi_label), connection=connection)
+            found = stored_embedding(task, space, least_images=least, connection=connection)
         except HubError:
             return None  # the data itself may be cached; where it is not, loading it says what is wrong
         if found.embedding is not None:
