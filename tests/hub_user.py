@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import load_dataset
+from datasets import concatenate_datasets, load_dataset
 from huggingface_hub import HfApi
 
 from t2v_hub import AutoSelector, Ranking, Task2Vec
+from t2v_hub.data import load
 from t2v_hub.demo.networks import new_network, save
 from t2v_hub.errors import CheckpointError, EmptyCatalogError
 from t2v_hub.hub import pull_embeddings, push_embedding
@@ -95,6 +96,9 @@ def search(folder: Path) -> dict[str, object]:
     data = load_dataset("owner/data", split="train")
     ranking = AutoSelector.from_task(data, probe=probe).rank()
     said["table"], said["origin"] = str(ranking), ranking.to_dict()["origin"]
+    parts = [data, data.select(range(30)), data.filter(lambda row: row["label"] < 2), data.shuffle(seed=0)]
+    parts += [data.map(lambda row: {"label": (row["label"] + 1) % 3}), concatenate_datasets([data, data])]
+    said["provenance"] = [[load(part).info.id, load(part).info.revision] for part in parts]
     said["again"] = list(AutoSelector.from_task(data).rank().ranked)  # by now the probe is known
     said["loaded"] = loaded(ranking, data)
     HfApi().merge_pull_request("owner/plain", 1)

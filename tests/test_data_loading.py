@@ -130,9 +130,9 @@ def test_the_repository_is_known_from_the_cache():
             {"filename": "/home/me/.cache/AI-Lab-Makerere___beans/default/0.0.0/abc/beans-train.arrow"}
         ]
     )
-    from t2v_hub.data.loading import _id_of
+    from t2v_hub.data.provenance import id_of
 
-    assert _id_of(cached) == "AI-Lab-Makerere/beans"
+    assert id_of(cached) == "AI-Lab-Makerere/beans"
     assert load(data).info.id == "unnamed"
     assert load(data, name="mine").info.id == "mine"
 

@@ -1,5 +1,10 @@
 """Folders, Parquet files and Hub data sets are found by where they lie."""
 
+import bz2
+import gzip
+import lzma
+import re
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -208,7 +213,7 @@ def test_offline_mode_uses_what_was_downloaded(monkeypatch):
 
     assert task.info.id == "owner/pets"
     assert task.info.revision.startswith("fingerprint:")
-    assert asked == [(("owner/pets",), {"name": None, "revision": None, "split": None})]
+    assert asked == [(("owner/pets",), {"name": None, "revision": None, "split": None, "streaming": False})]
 
 
 def test_offline_mode_without_a_copy(monkeypatch):
@@ -238,7 +243,9 @@ def test_a_hub_data_set_is_loaded_at_the_commit_that_is_recorded(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", loads)
     task = load("owner/pets", revision="main", config="small")
 
-    assert asked == {"id": "owner/pets", "name": "small", "revision": "abc123", "split": None}
+    assert asked == {
+        "id": "owner/pets", "name": "small", "revision": "abc123", "split": None, "streaming": False
+    }  # fmt: skip
     assert task.info.revision == "abc123"
     assert task.info.config == "small"
 
@@ -255,3 +262,63 @@ def test_a_hub_data_set_that_does_not_load(monkeypatch):
         DataError, match=r"'owner/pets' on the Hub cannot be loaded: Config name is missing\. Set config="
     ):
         load("owner/pets")
+
+
+LINES = b"".join(b'{"image": "%d.png", "label": %d}\n' % (i, i % 2) for i in range(4000))
+
+
+def damaged(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes(255 - x for x in content[middle : middle + 64]) + content[middle + 64 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [
+        ("train.zip", b"garbage" * 100, "BadZipFile: File is not a zip file"),
+        ("train.tar", b"garbage" * 1000, "ReadError: "),
+        ("train.jsonl.gz", gzip.compress(LINES)[:-1000], "EOFError: Compressed file ended"),
+        ("train.jsonl.xz", lzma.compress(LINES)[:-100], "EOFError: Compressed file ended"),
+        ("train.jsonl.xz", damaged(lzma.compress(LINES)), "LZMAError: Corrupt input data"),
+        ("train.jsonl.gz", damaged(gzip.compress(LINES)), "error|BadGzipFile"),
+        ("train.jsonl.bz2", bz2.compress(LINES)[:-500], "EOFError: "),
+        ("train.h5", b"\x89HDF" + b"garbage" * 9, "ModuleNotFoundError: No module named 'h5py'|OSError"),
+        ("train.parquet", b"garbage" * 9, "ArrowInvalid: "),
+        ("README.md", b"---\nconfigs: [a: {\n---\n", "ParserError: "),
+        ("README.md", b"---\ndataset_info:\n  features: [7]\n---\n", "AttributeError: "),
+    ],
+)
+def test_damaged_files_of_strangers_are_an_error_of_ours(tmp_path, monkeypatch, name, content, cause):
+    """What `datasets` raises then is that of the module that met it; a bulk run must not end with a trace."""
+    (tmp_path / name).write_bytes(content)
+    if name == "README.md":
+        (tmp_path / "train.jsonl").write_bytes(LINES)
+    real = datasets.load_dataset
+    monkeypatch.setattr(HfApi, "dataset_info", lambda self, id, revision=None: SimpleNamespace(sha="abc123"))
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda id, **options: real(str(tmp_path), split="train", streaming=True)
+    )
+
+    with pytest.raises(DataError) as caught:
+        load("owner/pets", streaming=True)
+    found = f"{type(caught.value.__cause__).__name__}: {caught.value.__cause__}"
+    assert re.match(cause, found), found
+
+
+@pytest.mark.parametrize("step", ["shuffle", "features", "cast_column"])
+@pytest.mark.parametrize("failure", [zlib.error("invalid stored block lengths"), AssertionError()])
+def test_a_stream_fails_at_any_step_with_an_error_of_ours(monkeypatch, step, failure):
+    """Columns of a stream may be looked up in its files, and shuffling one opens them."""
+
+    def fails(self, *arguments, **options):
+        raise failure
+
+    stream = table().to_iterable_dataset()
+    monkeypatch.setattr(HfApi, "dataset_info", lambda self, id, revision=None: SimpleNamespace(sha="abc123"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda id, **options: stream)
+    if step == "features":
+        fails = property(fails)
+    monkeypatch.setattr(datasets.IterableDataset, step, fails)
+
+    with pytest.raises(DataError, match=f"broke off after 0 images: {str(failure) or 'AssertionError'}"):
+        load("owner/pets", streaming=True)

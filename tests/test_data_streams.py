@@ -8,6 +8,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, List, Value
 
 from t2v_hub.data import load
+from t2v_hub.data.sampling import draw_by_class
+from t2v_hub.data.streams import scan
 from t2v_hub.errors import ClassSizeError, ColumnError, DataError, LabelError, SettingsError
 
 NAMES = ["ant", "bee", "cow"]
@@ -63,6 +65,49 @@ def test_weights_count_the_whole_stream():
     totals = np.bincount(sample.labels, weights=sample.weights) / sample.weights.sum()
 
     np.testing.assert_allclose(totals, np.array([300, 150, 6]) / 456)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rest", [[40] * 3, [4] * 60, [2] * 90, [400, 100, 20], [1000] * 2])
+def test_twice_the_sample_in_memory_is_enough_to_draw_it(rest, seed):
+    """Bulk enrichment keeps no more: what is drawn must be what all images would give, and weigh as much."""
+    codes = np.repeat(np.arange(len(rest) + 1), [600, *rest])
+    codes = np.random.default_rng(seed).permutation(codes)
+    items = [({"bytes": b"%d" % i, "path": None}, int(code)) for i, code in enumerate(codes)]
+
+    def draw(max_kept):
+        found = scan(items, max_kept=max_kept, seed=seed, progress=False)
+        at_hand = np.array(sorted(found.images))
+        sample = draw_by_class(
+            codes[at_hand], at_hand, np.bincount(codes), max_samples=200, seed=seed, how="natural"
+        )
+        return at_hand[sample.chosen], sample.weights
+
+    positions, weights = draw(400)
+    everywhere, expected = draw(len(codes))
+
+    np.testing.assert_array_equal(positions, everywhere)
+    np.testing.assert_allclose(weights, expected)
+
+
+def test_large_images_do_not_fill_the_memory():
+    """A sample of scans from microscopes, 50 MB each, would not fit otherwise."""
+    items = [({"bytes": bytes(1000 + 400 * (i % 7)), "path": None}, i % 3) for i in range(3000)]
+    items[5] = (PIL.Image.new("RGB", (64, 64)), 0)
+
+    held = np.array(
+        [
+            sorted(scan(items, max_kept=2000, max_bytes=100_000, seed=seed, progress=False).images)
+            for seed in range(9)
+        ],
+        dtype=object,
+    )
+
+    for positions in held:
+        images = [items[i][0] for i in positions]
+        assert 80_000 < sum(len(image["bytes"]) for image in images if isinstance(image, dict)) <= 100_000
+        assert np.bincount([i % 3 for i in positions]).min() > 8
+    assert np.mean(np.concatenate(held)) == pytest.approx(1500, abs=150)  # and not the first of the stream
 
 
 def test_the_kept_images_are_a_random_sample_of_their_class():

@@ -152,3 +152,13 @@ def test_no_token_is_written_down(journey):
         if path.is_file():
             content = path.read_bytes()
             assert not [secret for secret in secrets if secret in content], path
+
+
+def test_a_data_set_that_the_caller_loaded_keeps_its_name_and_commit(journey):
+    """As long as it is the whole split and nothing was changed: a card may then name it."""
+    said, hub, _, _ = journey
+    whole, *parts = said["search"]["provenance"]
+
+    assert whole == ["owner/data", hub.head("owner/data", kind="dataset")]
+    assert all(name == "owner/data" for name, _ in parts)
+    assert all(revision.startswith("fingerprint:") for _, revision in parts)

@@ -750,6 +750,25 @@ def test_the_nearest_base_model_wins_and_missing_ones_are_counted():
     assert training_data_set(tuned, known) == Source("near/set", "pretrain", "a/two", 1, n_missing=1)
     assert missing_bases(tuned, known) == ("a/gone",)
     assert missing_bases(tuned, {**known, "A/Gone": None}) == ()
+    assert group_by_data_set([tuned], known).missing == {"a/tuned": ("a/gone",)}
+
+
+@pytest.mark.parametrize(
+    ("private", "seen"),
+    [((), False), (("a/one",), True), (("a/two",), True), (("me/pets", "a/other"), False)],
+)
+def test_a_way_through_private_base_models_is_called_that(private, seen):
+    """What a private card says must not get into a public one; a checkpoint's own card is its own."""
+    chain = [
+        Facts("me/pets", base_models=("a/other", "a/one"), private="me/pets" in private),
+        Facts("a/other", private="a/other" in private),
+        Facts("a/one", base_models=("a/two",), private="a/one" in private),
+        Facts("a/two", datasets=("the/set",), private="a/two" in private),
+    ]
+
+    assert training_data_set(chain[0], Known(chain)) == Source(
+        "the/set", "pretrain", "a/two", 2, private=seen
+    )
 
 
 @pytest.mark.parametrize(("n", "found"), [(MAX_STEPS, True), (MAX_STEPS + 1, False)])

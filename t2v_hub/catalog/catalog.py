@@ -182,7 +182,8 @@ class Catalog:
         """Bring what was read from the cards on the Hub up to date; what was added here stays.
 
         The first time, a few requests list all enriched checkpoints with their cards; later, one listing of
-        commits says which cards changed, and only those are read.
+        commits says which cards changed, and only those are read. What changes without a commit, such as
+        downloads, is as it was then (``again`` reads all).
 
         Args:
             space: Only embeddings of this space, given as such or by its id.

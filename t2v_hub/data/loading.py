@@ -1,10 +1,9 @@
 """`load`: any labelled image data as an `ImageTask`."""
 
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -12,17 +11,13 @@ from t2v_hub.data.columns import Columns, choose_columns
 from t2v_hub.data.labels import Labels, SmallClasses, encode_labels
 from t2v_hub.data.locations import HUB_ONLY, Located, locate
 from t2v_hub.data.pairs import read_labels
+from t2v_hub.data.provenance import commit_of, id_of
 from t2v_hub.data.sampling import check_count, check_seed
-from t2v_hub.data.streams import Scan, open_stream, scan
+from t2v_hub.data.streams import Scan, open_stream, scan, shuffled
 from t2v_hub.data.task import ImageTask
 from t2v_hub.embedding import TaskInfo
 from t2v_hub.errors import ColumnError, DataError, LabelError, SettingsError, SplitError
 
-if TYPE_CHECKING:
-    from datasets import IterableDataset
-
-_CACHE_FOLDER = re.compile(r"[/\\]([\w.-]+?)___([\w.-]+?)[/\\]")
-_SHUFFLED = 1000  # images that a stream holds to shuffle them
 _SUPPORTED = (
     "Give a datasets.Dataset, DatasetDict or IterableDataset, the path of an image folder or of "
     "Parquet files, the id of a data set on the Hub, or a map-style torch data set of (image, label)."
@@ -60,7 +55,8 @@ def load(
         revision: Branch, tag or commit of a Hub data set. It is resolved to the commit, which
             is recorded.
         max_scan: Images of a stream to read at most; a stream is read once, from its beginning.
-        max_kept: Images of a stream to keep in memory at most, undecoded, for the sample.
+        max_kept: Images of a stream to keep in memory at most, undecoded, for the sample; fewer where they
+            would take more than 4 GiB.
         streaming: Read a data set on the Hub as a stream, in an order that the seed chooses as far as its
             files allow, instead of downloading all of it.
         small_classes: What to do about classes with a single image, from which nothing can be
@@ -109,7 +105,7 @@ def load(
         return _from_table(source, located, split, image_column, label_column, name, small_classes)
     if kind == "stream":
         if streaming:
-            source = cast("IterableDataset", source).shuffle(seed=seed, buffer_size=_SHUFFLED)
+            source = shuffled(source, seed=seed)
         columns, items = open_stream(
             source, image_column=image_column, label_column=label_column, max_scan=max_scan
         )
@@ -132,7 +128,7 @@ def _from_table(
     table = source.with_format(None)
     features = dict(table.features)
     if list(features) == ["image"] and source.info.builder_name == "imagefolder":
-        raise _unlabelled_folder(table, located.id if located else _id_of(source))
+        raise _unlabelled_folder(table, located.id if located else id_of(source))
     columns = choose_columns(features, image_column=image_column, label_column=label_column)
     values = table.select_columns([columns.label]).with_format("arrow")[:][columns.label]
     labels = encode_labels(
@@ -145,11 +141,12 @@ def _from_table(
     def read(position: int) -> object:
         return images[position][columns.image]
 
+    revision = located.revision if located else commit_of(source, split)
     info = _info(
         labels,
-        id=name or (located.id if located else _id_of(source)),
+        id=name or (located.id if located else id_of(source)),
         split=split,
-        revision=(located.revision if located else None) or f"fingerprint:{source._fingerprint}",
+        revision=revision or f"fingerprint:{source._fingerprint}",
         config=located.config if located else None,
         column=columns.label,
     )
@@ -171,7 +168,7 @@ def _from_scan(
     at_hand = np.isin(labels.positions, np.fromiter(found.images, np.int64, len(found.images)))
     info = _info(
         labels,
-        id=name or (located.id if located else _id_of(source)),
+        id=name or (located.id if located else id_of(source)),
         split=split,
         revision=(located.revision if located else None) or found.revision,
         config=located.config if located else None,
@@ -255,15 +252,6 @@ def _own_split(source: Any, split: str | None) -> str | None:
     raise SplitError(
         f"The data set is the split {own!r}, not {split!r}. Pass the DatasetDict, or leave split= out."
     )
-
-
-def _id_of(source: Any) -> str:
-    """Repository or name of a `datasets` object that was loaded by the caller."""
-    for file in getattr(source, "cache_files", None) or ():
-        repository = _CACHE_FOLDER.search(str(file.get("filename", "")))
-        if repository:
-            return "/".join(repository.groups())  # the name alone lacks the namespace
-    return str(source.info.dataset_name or "unnamed")
 
 
 def _unlabelled_folder(table: Any, id: str) -> DataError:

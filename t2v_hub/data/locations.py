@@ -2,8 +2,13 @@
 
 import contextlib
 import hashlib
+import lzma
 import re
+import struct
 import sys
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +75,13 @@ def locate(
 
 
 def reading_failures() -> tuple[type[BaseException], ...]:
-    """What `datasets` and the layers below it raise when data cannot be read or fetched."""
+    """What `datasets` and the layers below it raise when data cannot be read or fetched.
+
+    They check little of what strangers uploaded: a damaged archive or card may end in nearly anything. So
+    these are for calls of `datasets` alone, and nothing of ours may run among them.
+    """
+    import pyarrow as pa
+    import yaml
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -79,12 +90,23 @@ def reading_failures() -> tuple[type[BaseException], ...]:
     return (
         *http,
         DatasetsError,
+        pa.ArrowException,
+        yaml.YAMLError,  # of the card
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        lzma.LZMAError,
+        zlib.error,
+        struct.error,
+        EOFError,
         OSError,
+        ImportError,  # a package that the format needs
         ValueError,
-        RuntimeError,
-        NotImplementedError,
+        RuntimeError,  # NotImplementedError among them
+        ArithmeticError,
         LookupError,
         TypeError,
+        AttributeError,
+        AssertionError,
     )
 
 

@@ -1,5 +1,6 @@
 """One pass over a stream that ends with a random sample of every class in memory."""
 
+import contextlib
 import hashlib
 import heapq
 import io
@@ -20,6 +21,8 @@ from t2v_hub.data.sampling import key_stream
 from t2v_hub.errors import DataError
 
 _CHUNK = 4096
+_SHUFFLED = 1000  # images that a stream holds to shuffle them
+_MAX_BYTES = 4 << 30  # of undecoded images in memory: 1,000 of 4 MiB
 _MANY: Hashable = ("several labels",)
 
 
@@ -38,6 +41,16 @@ class Scan:
     revision: str
 
 
+def shuffled(source: Any, *, seed: int) -> Any:
+    """A `datasets.IterableDataset` in an order that the seed chooses, as far as its files allow.
+
+    Raises:
+        DataError: Its files cannot be read.
+    """
+    with _reading():
+        return source.shuffle(seed=seed, buffer_size=_SHUFFLED)
+
+
 def open_stream(
     source: Any, *, image_column: str | None, label_column: str | None, max_scan: int
 ) -> tuple[Columns, Iterator[tuple[object, object]]]:
@@ -49,26 +62,32 @@ def open_stream(
     """
     import datasets
 
-    stream = source.with_format(None)
-    features = stream.features
+    with _reading():
+        stream = source.with_format(None)
+        features = stream.features
+        first = next(iter(stream), None) if features is None else None
     if features is None:
-        try:
-            first = next(iter(stream), None)
-        except reading_failures() as error:
-            raise _broken(0, error) from error
         if first is None:
             raise DataError("There are no images: the stream is empty. Check the split and filters.")
         guessed = {name: datasets.Image() if _is_image(value) else Untyped() for name, value in first.items()}
         columns = choose_columns(guessed, image_column=image_column, label_column=label_column)
         return columns, _items(stream, columns, max_scan)
     columns = choose_columns(features, image_column=image_column, label_column=label_column)
-    stream = stream.select_columns([columns.image, columns.label])
-    if isinstance(features[columns.image], datasets.Image):
-        stream = stream.cast_column(columns.image, datasets.Image(decode=False))
+    with _reading():
+        stream = stream.select_columns([columns.image, columns.label])
+        if isinstance(features[columns.image], datasets.Image):
+            stream = stream.cast_column(columns.image, datasets.Image(decode=False))
     return columns, _items(stream, columns, max_scan)
 
 
-def scan(items: Iterable[tuple[object, object]], *, max_kept: int, seed: int, progress: bool) -> Scan:
+def scan(
+    items: Iterable[tuple[object, object]],
+    *,
+    max_kept: int,
+    seed: int,
+    progress: bool,
+    max_bytes: int = _MAX_BYTES,
+) -> Scan:
     """One pass over ``(image, label)`` pairs, of which at most about ``max_kept`` images stay in memory.
 
     The images have the keys that `t2v_hub.data.sampling.draw_by_class` gives them by their position.
@@ -76,10 +95,11 @@ def scan(items: Iterable[tuple[object, object]], *, max_kept: int, seed: int, pr
     as long as everything fits, sampling from a stream equals sampling from a table.
     When it is full, the image with the highest key goes, but none of a class that holds no
     more than ``max_kept / 2K`` (and 2) images, so rare classes stay. More than ``max_kept`` are kept
-    only where that is fewer than two per class.
+    only where that is fewer than two per class. Where images take more than ``max_bytes``, ``max_kept``
+    becomes as many as do not.
     """
     labels: list[object] = []
-    reservoir = _Reservoir(max_kept)
+    reservoir = _Reservoir(max_kept, max_bytes)
     digest = hashlib.sha256()
     bits, keys = key_stream(seed), np.zeros(0, np.uint64)
     bar = tqdm(items, desc="Scanning", unit="image", disable=None if progress else True)
@@ -98,7 +118,9 @@ class _Reservoir:
     """At most about ``size`` images: of each class those with the lowest keys."""
 
     size: int
+    max_bytes: int = _MAX_BYTES
     images: dict[int, object] = field(default_factory=dict)
+    n_bytes: int = 0
     _number: dict[Hashable, int] = field(default_factory=dict)
     _heaps: list[list[tuple[int, int]]] = field(default_factory=list)  # per class (-key, position)
     # Arrays over classes, grown by doubling: the highest key held, how many are held, and
@@ -120,11 +142,18 @@ class _Reservoir:
             return
         heapq.heappush(self._heaps[number], (-key, position))
         self.images[position] = image
+        self.n_bytes += _n_bytes(image)
         self._update(number)
         while len(self.images) > self.size and self._let_one_go():
             pass
-        if position in self.images:
-            self.images[position] = _compact(image)
+        if position not in self.images:
+            return
+        self.images[position] = compact = _compact(image)
+        self.n_bytes += _n_bytes(compact) - _n_bytes(image)
+        while self.n_bytes > self.max_bytes:
+            self.size = min(self.size, len(self.images) - 1)
+            if not self._let_one_go():
+                break
 
     def _let_one_go(self) -> bool:
         n = len(self._heaps)
@@ -135,7 +164,7 @@ class _Reservoir:
         number = int(np.argmax(np.where(loose, self._top[:n], 0)))
         key, position = heapq.heappop(self._heaps[number])
         self._limit[number] = -key
-        del self.images[position]
+        self.n_bytes -= _n_bytes(self.images.pop(position))
         self._update(number)
         return True
 
@@ -182,6 +211,13 @@ def _compact(image: object) -> object:
     return file.getvalue()
 
 
+def _n_bytes(image: object) -> int:
+    """What an image takes in memory, once it is compact."""
+    if isinstance(image, dict):
+        image = image.get("bytes")
+    return len(image) if isinstance(image, bytes) else int(getattr(image, "nbytes", 0))
+
+
 def _is_image(value: object) -> bool:
     if isinstance(value, Mapping):
         return "bytes" in value or "path" in value
@@ -198,8 +234,18 @@ def _items(stream: Any, columns: Columns, max_scan: int) -> Iterator[tuple[objec
         raise _broken(n, error) from error
 
 
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """What `datasets` raises before the first image becomes ours."""
+    try:
+        yield
+    except reading_failures() as error:
+        raise _broken(0, error) from error
+
+
 def _broken(n: int, error: BaseException) -> DataError:
     return DataError(
-        f"The stream broke off after {n} images: {' '.join(str(error).split())[:300]}. "
+        f"The stream broke off after {n} images: "
+        f"{' '.join(str(error).split())[:300] or type(error).__name__}. "
         "Check the connection and the source; max_scan= bounds how far it is read."
     )

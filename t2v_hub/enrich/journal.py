@@ -1,14 +1,17 @@
 """`Journal`: what a run of enrichment has finished, so that the next one need not do it again."""
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from t2v_hub.embedding import TaskEmbedding
+from filelock import FileLock, Timeout
+
+from t2v_hub.embedding import Json, TaskEmbedding, canonical_json
 from t2v_hub.errors import EmbeddingFileError, StorageError
 from t2v_hub.storage import storage_error
 
@@ -23,11 +26,37 @@ class Journal:
 
     Args:
         folder: Where; made when something is first kept.
+        endpoint: The Hub whose cards they are: another one's may have the same names.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, endpoint: str = "") -> None:
         self.folder = folder
-        self._cards = {line["id"]: line for line in self._lines()}
+        self.endpoint = endpoint
+        self._cards = self._read()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other run works in the folder meanwhile, and what earlier ones finished is known.
+
+        Raises:
+            StorageError: Another run does, or the disk is full, read-only or closed to us.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock", timeout=0)
+            lock.acquire()
+        except Timeout as error:
+            raise StorageError(
+                f"Another run works in {str(self.folder)!r}; two would measure and write the same twice. "
+                f"Wait for it, or end it, and run the same command again: it goes on where that one stopped."
+            ) from error
+        except OSError as error:
+            raise storage_error(self.folder, error) from error
+        try:
+            self._cards = self._read()
+            yield
+        finally:
+            lock.release()
 
     def embedding(self, data_set: str, revision: str | None) -> TaskEmbedding | None:
         """The embedding of a data set at that commit, or at any where it is None."""
@@ -46,18 +75,18 @@ class Journal:
         """
         embedding.save(self._path(data_set))
 
-    def card(self, id: str, digest: str) -> dict[str, Any] | None:
-        """How the card of a checkpoint was finished with an embedding of that digest; None where not."""
-        line = self._cards.get(id)
-        return line if line is not None and line.get("digest") == digest else None
+    def card(self, id: str, entry: Mapping[str, Json]) -> dict[str, Any] | None:
+        """How the card of a checkpoint was finished with just that entry; None where it was not."""
+        line = self._cards.get((self.endpoint, id))
+        return line if line is not None and line.get("entry") == _digest(entry) else None
 
-    def keep_card(self, id: str, digest: str, *, state: str, url: str | None) -> None:
+    def keep_card(self, id: str, entry: Mapping[str, Json], *, state: str, url: str | None) -> None:
         """Note that a card is finished.
 
         Raises:
             StorageError: The disk is full, read-only or closed to us.
         """
-        line = {"id": id, "digest": digest, "state": state, "url": url}
+        line = {"hub": self.endpoint, "id": id, "entry": _digest(entry), "state": state, "url": url}
         path = self.folder / _FILE
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +97,10 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as error:
             raise storage_error(path, error) from error
-        self._cards[id] = line
+        self._cards[self.endpoint, id] = line
+
+    def _read(self) -> dict[tuple[str, str], dict[str, Any]]:
+        return {(line["hub"], line["id"]): line for line in self._lines()}
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         try:
@@ -80,7 +112,7 @@ class Journal:
                 line = json.loads(text)
             except ValueError:
                 continue
-            if isinstance(line, dict) and isinstance(line.get("id"), str):
+            if isinstance(line, dict) and all(isinstance(line.get(name), str) for name in ("hub", "id")):
                 yield line
 
     def _path(self, data_set: str) -> Path:
@@ -88,3 +120,7 @@ class Journal:
         name = re.sub(r"[^\w.-]+", "--", folded)[:80]
         key = hashlib.sha256(folded.encode()).hexdigest()[:12]  # two ids must not share a file
         return self.folder / f"{name}-{key}.safetensors"
+
+
+def _digest(entry: Mapping[str, Json]) -> str:
+    return hashlib.sha256(canonical_json(entry)).hexdigest()

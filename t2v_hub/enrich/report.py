@@ -17,6 +17,7 @@ CardState = Literal[
     "catalog only",
     "opted out",
     "declined",
+    "merged",
     "refused",
     "failed",
     "planned",
@@ -47,10 +48,11 @@ class CardOutcome:
 
     Attributes:
         id: The checkpoint.
-        data_set: What it was trained on.
+        data_set: What it was trained on; empty where that could not be found out.
         state: ``committed``; ``pull request``; ``unchanged`` (the entry was there); ``catalog only``;
-            ``opted out`` (``task2vec: false``); ``declined`` (a pull request of ours was closed there);
-            ``refused`` (no right to write, gated, disabled); ``failed``; or ``planned`` (a dry run).
+            ``opted out`` (``task2vec: false``); ``declined`` or ``merged`` (a pull request of ours was closed
+            or merged there, and no second one is opened); ``refused`` (no right to write, gated, disabled, or
+            the card would tell of something private); ``failed``; or ``planned`` (a dry run).
         url: Of the pull request.
         reason: Why it was refused or failed.
     """
@@ -70,7 +72,8 @@ class EnrichReport:
         n_listed: Checkpoints that were listed.
         n_through_base: Of those, how many got their data set from a base model's card.
         data_sets: What became of each data set.
-        cards: What became of each checkpoint with a data set.
+        cards: What became of each checkpoint with an embedding, and of those whose data set could not be
+            found out because the Hub was out of reach.
         without: Why a checkpoint has no data set, in words; it is a candidate without an embedding.
         skipped: Rows of the listing that could not be used.
         space: Id of the space.
@@ -96,10 +99,13 @@ class EnrichReport:
 
     def __str__(self) -> str:
         cards = _counted([card.state for card in self.cards]) or "none"
+        n_with = sum(item.n_checkpoints for item in self.data_sets)
+        n_open = sum(not card.data_set for card in self.cards)
+        more = f", {n_open:,} to be asked again" if n_open else ""
         sets = _counted([item.state for item in self.data_sets]) or "none"
         lines = [
-            f"Checkpoints  {self.n_listed:,} listed; {len(self.cards):,} with a data set "
-            f"({self.n_through_base:,} through a base model), {len(self.without):,} without",
+            f"Checkpoints  {self.n_listed:,} listed; {n_with:,} with a data set "
+            f"({self.n_through_base:,} through a base model), {len(self.without):,} without{more}",
             f"Data sets    {sets}",
             f"Cards        {cards}",
             f"Catalog      {self.catalog}, space {self.space}",

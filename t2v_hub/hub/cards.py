@@ -39,9 +39,10 @@ def push_embedding(
         repo_id: The repository on the Hub.
         embedding: What to write; without its deviations, and to float16's precision.
         role: What the measured data set is to the repository: its checkpoint was fine-tuned on it
-            (``finetune``), pretrained on it (``pretrain``), or the repository is that data set (``self``).
+            (``finetune``), pretrained on it (``pretrain``), or the repository is that data set (``self``);
+            the entry then has the repository's id, whatever the data was called when it was measured.
         create_pr: True for a pull request, False for a commit; None commits where you may write, and opens a
-            pull request elsewhere. An open one of yours on the same embedding is used again.
+            pull request elsewhere. An open one of yours with the same title is used again.
         publish_names: Whether names of classes, and names and fingerprints of data that is not on the Hub,
             may be written.
         dry_run: Change nothing; `PushResult.content` is the card as it would be.
@@ -173,8 +174,9 @@ def without_entries(readme: Readme, *, space: str | None = None, dataset: str | 
     def meant(item: object) -> bool:
         values: Mapping[str, Any] = item if isinstance(item, Mapping) else {}
         data = values.get("dataset")
-        id = data.get("id") if isinstance(data, Mapping) else None
-        return (space is None or values.get("space") == space) and (dataset is None or id == dataset)
+        id = str(data.get("id")) if isinstance(data, Mapping) else ""
+        same = dataset is None or id.casefold() == dataset.casefold()
+        return same and (space is None or values.get("space") == space)
 
     gone = [i for i, item in enumerate(readme.items) if meant(item)]
     left = [item for i, item in enumerate(readme.items) if i not in set(gone)]

@@ -32,7 +32,7 @@ class PullRequest:
 def earlier_request(
     connection: Connection, repo_id: str, title: str, *, repo_type: str
 ) -> PullRequest | None:
-    """A pull request of the token's owner with that title: an open one, else the latest that is not.
+    """A pull request of the token's owner with that title, in any case: an open one, else the latest.
 
     Raises:
         HubError: The Hub refused, failed or is out of reach.
@@ -46,7 +46,7 @@ def earlier_request(
         found = [
             PullRequest(item.num, item.url, item.git_reference, item.status)
             for item in discussions
-            if item.title == title and item.author == me and item.git_reference
+            if item.title.casefold() == title.casefold() and item.author == me and item.git_reference
         ]
         return min(found, key=lambda item: (not item.is_open, -item.number), default=None)
 

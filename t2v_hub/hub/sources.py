@@ -14,7 +14,7 @@ the caller, who holds the connection::
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -37,6 +37,7 @@ class Source:
         steps: How many base models lie between; 0 where the checkpoint's own card names it.
         n_missing: Base models that were met before it and of which nothing is known: with them, the
             source could be another one.
+        private: Whether the way to it leads through the card of a base model that only some may see.
     """
 
     data_set: str
@@ -44,6 +45,7 @@ class Source:
     through: str | None = None
     steps: int = 0
     n_missing: int = 0
+    private: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,15 @@ class Groups:
         without: Why a checkpoint has no data set, in words, by its id.
         n_through_base: How many checkpoints are in a group through a base model.
         n_missing: Of how many base models that were looked for nothing is known.
+        missing: Which ones these are, by the checkpoint that needs them; with them, its data set could be
+            another one.
     """
 
     by_data_set: Mapping[str, tuple[str, ...]]
     without: Mapping[str, str]
     n_through_base: int
     n_missing: int = 0
+    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Known(Mapping[str, Facts | None]):
@@ -149,11 +154,12 @@ def group_by_data_set(facts: Iterable[Facts], known: Mapping[str, Facts | None] 
     members: dict[str, list[str]] = {}
     spellings: dict[str, Counter[str]] = {}
     without: dict[str, str] = {}
-    missing: set[str] = set()
+    missing: dict[str, tuple[str, ...]] = {}
     n_through_base = 0
     for one in first.values():
         walk = _walk(one, index)
-        missing.update(base.casefold() for base in walk.missing)
+        if walk.missing:
+            missing[one.id] = walk.missing
         if walk.source is None:
             without[one.id] = walk.reason
             continue
@@ -163,7 +169,8 @@ def group_by_data_set(facts: Iterable[Facts], known: Mapping[str, Facts | None] 
         n_through_base += walk.source.through is not None
     largest_first = sorted(members, key=lambda folded: -len(members[folded]))
     groups = {spellings[folded].most_common(1)[0][0]: tuple(members[folded]) for folded in largest_first}
-    return Groups(groups, without, n_through_base, len(missing))
+    n_missing = len({base.casefold() for bases in missing.values() for base in bases})
+    return Groups(groups, without, n_through_base, n_missing, missing)
 
 
 def _walk(facts: Facts, known: Known) -> _Walk:
@@ -172,31 +179,36 @@ def _walk(facts: Facts, known: Known) -> _Walk:
         return _Walk(Source(facts.datasets[0], "finetune" if facts.base_models else "pretrain"))
     seen = {facts.id.casefold()}
     missing: list[str] = []
+    behind_private: set[str] = set()  # base models that are private, or that only private ones led to
     level, steps = [facts], 0
     while level and steps < MAX_STEPS and len(seen) < _MAX_VISITS:
         steps += 1
         above: list[Facts] = []
-        for base in _bases(level):
+        for one, base in _bases(level):
             if base.casefold() in seen or len(seen) >= _MAX_VISITS:
                 continue
             seen.add(base.casefold())
             found = known.get(base)
-            if found is not None and found.datasets:
-                source = Source(found.datasets[0], "pretrain", found.id, steps, len(missing))
-                return _Walk(source, tuple(missing))
-            if found is not None:
-                above.append(found)
-            else:
+            if found is None:
                 missing.append(base)
+                continue
+            private = found.private or one.id in behind_private
+            if found.datasets:
+                source = Source(found.datasets[0], "pretrain", found.id, steps, len(missing), private)
+                return _Walk(source, tuple(missing))
+            if private:
+                behind_private.add(found.id)
+            above.append(found)
         level = above
     return _Walk(None, tuple(missing), _reason(facts, missing, cut=any(_bases(level))))
 
 
-def _bases(level: Iterable[Facts]) -> Iterator[str]:
-    """Base models that checkpoints were trained on top of; the Hub takes an unsaid relation for that."""
+def _bases(level: Iterable[Facts]) -> Iterator[tuple[Facts, str]]:
+    """Checkpoints and what they were trained on top of; the Hub takes an unsaid relation for that."""
     for one in level:
         if one.relation in (None, "finetune"):
-            yield from one.base_models
+            for base in one.base_models:
+                yield one, base
 
 
 def _reason(facts: Facts, missing: list[str], *, cut: bool) -> str:
