@@ -132,7 +132,7 @@ def test_golden_values():
         ({"dataset": {"id": "a", "n": 1, "classes": 1, "multi_label": 1}}, "its multi_label is 1"),
         ({"measured": None}, "its measured is absent"),
         ({"measured": {"images": 0, "seed": 0}}, "its images is 0"),
-        ({"measured": {"images": 1, "seed": 0, "standard_error": -0.1}}, "a standard error is not between 0 and 1000"),
+        ({"measured": {"images": 1, "seed": 0, "standard_error": -0.1}}, "is not between 0 and 1000"),
         ({"measured": {"images": 1, "seed": 0, "distance_se": math.inf}}, "its distance_se is not finite"),
     ],
 )  # fmt: skip

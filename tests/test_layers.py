@@ -37,6 +37,8 @@ LAYERS = {
     "precision": 5,
     "hub": 5,
     "settings": 5,
+    "scores": 5,
+    "model2vec": 5,
     "selector": 6,
     "enrich": 6,
     "plot": 7,

@@ -1,0 +1,86 @@
+"""Files of learned distances: tensors and a record in safetensors, under a digest."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from t2v_hub.embedding import canonical_json
+from t2v_hub.errors import EmbeddingFileError, StorageError, T2VError
+from t2v_hub.storage import write_atomically
+
+T = TypeVar("T")
+Tensors = Mapping[str, NDArray[np.float64]]
+
+_FORMAT = "t2v-model2vec/1"
+_MAX_FILE_BYTES = 1 << 32  # far above any pool; a file that claims more is not read into memory
+
+
+def write(path: Path | str, tensors: Tensors, record: Mapping[str, object]) -> Path:
+    """Write tensors and a record of plain values, whole or not at all; equal ones to equal bytes."""
+    text = canonical_json(record).decode()
+    held = {name: np.ascontiguousarray(tensor, "<f8") for name, tensor in tensors.items()}
+    # One key of metadata: safetensors leaves the order of several to chance.
+    described = json.dumps({"format": _FORMAT, "record": text, "digest": _digest(text, held)}, sort_keys=True)
+    return write_atomically(path, to_safetensors(held, metadata={"model2vec": described}))
+
+
+def read(path: Path | str, build: Callable[[Tensors, Mapping[str, Any]], T]) -> T:
+    """What ``build`` makes of the tensors and the record that `write` wrote.
+
+    Raises:
+        EmbeddingFileError: No such file, truncated, or changed since it was written.
+        StorageError: The file cannot be opened.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise _broken(path, f"it is larger than {_MAX_FILE_BYTES >> 30} GiB")
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise EmbeddingFileError(
+            f"There is no file of learned distances {str(path)!r}. Check the path, or make it with "
+            f"Model2Vec.fit(...).save(path)."
+        ) from error
+    except SafetensorError as error:
+        raise _broken(path, f"it is no whole safetensors file ({error})") from error
+    except (TypeError, AttributeError) as error:  # a tensor of a type that numpy does not have
+        raise _broken(path, f"it holds tensors of another type ({error})") from error
+    except OSError as error:
+        raise StorageError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+    if "model2vec" not in metadata:
+        raise _broken(path, "it holds other tensors")
+    try:
+        described = json.loads(metadata["model2vec"])
+        if described["format"] != _FORMAT:
+            raise _broken(path, f"its format is {described['format']!r}, not {_FORMAT!r}")
+        if described["digest"] != _digest(described["record"], tensors):
+            raise _broken(path, "its content does not match its digest")
+        return build(tensors, json.loads(described["record"]))
+    except T2VError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise _broken(path, f"its record is malformed ({error})") from error
+
+
+def _digest(record: str, tensors: Tensors) -> str:
+    digest = hashlib.sha256(record.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tensor.shape}{tensor.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(tensor).tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _broken(path: Path, reason: str) -> EmbeddingFileError:
+    return EmbeddingFileError(
+        f"{str(path)!r} is not a usable file of learned distances: {reason}. Make it again with "
+        f"Model2Vec.fit(...).save(path)."
+    )
