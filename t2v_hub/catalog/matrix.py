@@ -23,7 +23,11 @@ from t2v_hub.errors import EmbeddingFileError, StorageError
 from t2v_hub.storage import write_atomically
 
 _FORMAT = "t2v-matrix/1"
-_BLOCK_VALUES = 1 << 15  # float64 values decoded at once: 256 KiB stay in cache
+# float64 values and rows decoded at once. `distances` works on less at a time, to stay in cache; but C
+# libraries hand memory back to the system, and take it again page by page for every array, unless they
+# have freed a larger one before: with blocks as small as its own a fresh process took four times as long.
+_BLOCK_VALUES = 1 << 18
+_BLOCK_ROWS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +55,7 @@ class Matrix:
 
     def blocks(self) -> Iterator[NDArray[np.float64]]:
         """The Fisher vectors, some rows at a time, ``(m, n_filters)``."""
-        step = max(1, _BLOCK_VALUES // max(1, self.values.shape[1]))
+        step = max(_BLOCK_ROWS, _BLOCK_VALUES // max(1, self.values.shape[1]))
         for start in range(0, len(self), step):
             part = slice(start, start + step)
             stored = self.values[part] if self.rows is None else self.values[self.rows[part]]
@@ -60,7 +64,8 @@ class Matrix:
                 if power > 1:
                     rows = self.power[part] == power
                     block[rows] **= power
-            yield block * self.scale[part, None]
+            block *= self.scale[part, None]
+            yield block
 
     def distances(
         self, target: TaskEmbedding, *, name: DistanceName = "symmetric", alpha: float = ALPHA

@@ -178,8 +178,8 @@ def without_entries(readme: Readme, *, space: str | None = None, dataset: str | 
         same = dataset is None or id.casefold() == dataset.casefold()
         return same and (space is None or values.get("space") == space)
 
-    gone = [i for i, item in enumerate(readme.items) if meant(item)]
-    left = [item for i, item in enumerate(readme.items) if i not in set(gone)]
+    gone = {i for i, item in enumerate(readme.items) if meant(item)}
+    left = [item for i, item in enumerate(readme.items) if i not in gone]
     needed = {space_tag(str(item.get("space"))) for item in left if isinstance(item, Mapping)}
     ours = {tag for tag in readme.tags if tag.startswith(space_tag(""))}
     filtered = space is not None or dataset is not None
