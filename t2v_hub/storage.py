@@ -4,9 +4,11 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 from t2v_hub.errors import StorageError
 
@@ -62,6 +64,42 @@ def write_atomically(path: Path | str, content: bytes | Callable[[BinaryIO], obj
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
     return path
+
+
+@contextlib.contextmanager
+def locked(
+    path: Path, *, seconds: float, busy: str, waiting: Callable[[], object] | None = None
+) -> Iterator[None]:
+    """No other process is in the body of the same lock meanwhile.
+
+    Args:
+        path: The lock's file; folders above it are made.
+        seconds: How long to wait for another process.
+        busy: What to say when that was not enough, and what to do then.
+        waiting: Called once, after two seconds of waiting.
+
+    Raises:
+        StorageError: Another process kept the lock, or the disk is full, read-only or closed to us.
+    """
+    first = seconds if waiting is None else min(2.0, seconds)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=first)
+        except Timeout:
+            if waiting is None or seconds <= first:
+                raise
+            waiting()
+            lock.acquire(timeout=seconds - first)
+    except Timeout as error:
+        raise StorageError(busy) from error
+    except OSError as error:
+        raise storage_error(path.parent, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def storage_error(path: Path | str, error: OSError) -> StorageError:

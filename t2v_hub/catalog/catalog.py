@@ -21,8 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from filelock import FileLock, Timeout
-
 from t2v_hub.catalog.candidate import Candidate, EmbeddingRecord, StoredEmbeddings, records_of
 from t2v_hub.catalog.index import Index, read_index, write_index
 from t2v_hub.catalog.joining import file_names, joined, spaces_in
@@ -37,7 +35,7 @@ from t2v_hub.errors import (
     SettingsError,
     StorageError,
 )
-from t2v_hub.storage import home, storage_error
+from t2v_hub.storage import home, locked
 
 if TYPE_CHECKING:
     from t2v_hub.hub.connection import Connection
@@ -330,18 +328,11 @@ class Catalog:
     @contextlib.contextmanager
     def changing(self) -> Iterator[Index]:
         """The index as it is on disk now; what the body makes of it is written, under the lock."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=_LOCK_SECONDS)
-            lock.acquire()
-        except Timeout as error:
-            raise StorageError(
-                f"Cannot change the catalog in {str(self.path)!r}: another process has been changing it for "
-                f"{_LOCK_SECONDS:.0f} s. Wait for it, or end it, and run the same command again."
-            ) from error
-        except OSError as error:
-            raise storage_error(self.path, error) from error
-        try:
+        busy = (
+            f"Cannot change the catalog in {str(self.path)!r}: another process has been changing it for "
+            f"{_LOCK_SECONDS:.0f} s. Wait for it, or end it, and run the same command again."
+        )
+        with locked(self.path / ".lock", seconds=_LOCK_SECONDS, busy=busy):
             index = self._read()
             before = file_names(index)
             yield index
@@ -354,8 +345,6 @@ class Catalog:
             write_index(self.path / _INDEX, index)
             self._index = index
             self._delete(before - file_names(index))
-        finally:
-            lock.release()
 
     def _store(self, candidate: Candidate, spaces: dict[str, Space], written: set[str]) -> Candidate:
         """The candidate with its embeddings written into this catalog's folder, unless they are just now."""

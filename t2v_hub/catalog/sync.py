@@ -1,11 +1,8 @@
 """`sync`: what the cards on a Hub say, read into a catalog and kept up to date."""
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 from t2v_hub.catalog.candidate import Candidate, EmbeddingRecord, StoredEmbeddings, records_of
 from t2v_hub.catalog.index import Index
@@ -13,8 +10,8 @@ from t2v_hub.catalog.packing import join_packs
 from t2v_hub.catalog.reading import CardReading
 from t2v_hub.catalog.state import Scope, SyncReport, now, read_state, write_state
 from t2v_hub.embedding import Space
-from t2v_hub.errors import HubError, HubNotFoundError, HubUnreachableError, RateLimitError, StorageError
-from t2v_hub.storage import storage_error
+from t2v_hub.errors import HubError, HubNotFoundError, HubUnreachableError, RateLimitError
+from t2v_hub.storage import locked
 
 if TYPE_CHECKING:
     from t2v_hub.catalog.catalog import Catalog
@@ -51,7 +48,15 @@ def sync(
     id = space.id if isinstance(space, Space) else space
     wanted = tuple(sorted(set(filters)))
     asked = SyncReport(connection.endpoint, id, wanted, now().isoformat(timespec="seconds"))
-    with _alone(catalog, connection):
+    busy = (
+        f"Another process has been reading cards into {str(catalog.path)!r} for {_LOCK_SECONDS:.0f} s. Wait "
+        f"for it, or end it, and run the same command again."
+    )
+
+    def waiting() -> None:
+        connection.say(f"waiting for another process that reads cards into {str(catalog.path)!r}")
+
+    with locked(catalog.path / ".sync.lock", seconds=_LOCK_SECONDS, busy=busy, waiting=waiting):
         catalog.reload()  # other processes may have read cards since it was opened
         scopes = {scope.key: scope for scope in read_state(catalog.path)}
         before = scopes.pop(Scope(asked).key, Scope(asked))
@@ -222,27 +227,3 @@ def _put(
     embeddings = StoredEmbeddings(catalog.embeddings_folder, now_known)
     source = candidate.source or next((record.task for record in now_known), None)
     index.candidates[id] = replace(candidate, embeddings=embeddings, source=source)
-
-
-@contextlib.contextmanager
-def _alone(catalog: "Catalog", connection: "Connection") -> Iterator[None]:
-    """No other process reads cards into this catalog meanwhile."""
-    try:
-        catalog.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(catalog.path / ".sync.lock")
-        try:
-            lock.acquire(timeout=2)
-        except Timeout:
-            connection.say(f"waiting for another process that reads cards into {str(catalog.path)!r}")
-            lock.acquire(timeout=_LOCK_SECONDS)
-    except Timeout as error:
-        raise StorageError(
-            f"Another process has been reading cards into {str(catalog.path)!r} for {_LOCK_SECONDS:.0f} s. "
-            f"Wait for it, or end it, and run the same command again."
-        ) from error
-    except OSError as error:
-        raise storage_error(catalog.path, error) from error
-    try:
-        yield
-    finally:
-        lock.release()

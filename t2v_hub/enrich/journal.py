@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from t2v_hub.embedding import Json, TaskEmbedding, canonical_json
 from t2v_hub.errors import EmbeddingFileError, StorageError
-from t2v_hub.storage import storage_error
+from t2v_hub.storage import locked, storage_error
 
 _FILE = "cards.jsonl"
 
@@ -41,22 +39,13 @@ class Journal:
         Raises:
             StorageError: Another run does, or the disk is full, read-only or closed to us.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock", timeout=0)
-            lock.acquire()
-        except Timeout as error:
-            raise StorageError(
-                f"Another run works in {str(self.folder)!r}; two would measure and write the same twice. "
-                f"Wait for it, or end it, and run the same command again: it goes on where that one stopped."
-            ) from error
-        except OSError as error:
-            raise storage_error(self.folder, error) from error
-        try:
+        busy = (
+            f"Another run works in {str(self.folder)!r}; two would measure and write the same twice. Wait "
+            f"for it, or end it, and run the same command again: it goes on where that one stopped."
+        )
+        with locked(self.folder / ".lock", seconds=0, busy=busy):
             self._cards = self._read()
             yield
-        finally:
-            lock.release()
 
     def embedding(self, data_set: str, revision: str | None) -> TaskEmbedding | None:
         """The embedding of a data set at that commit, or at any where it is None."""
