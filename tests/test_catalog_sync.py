@@ -193,6 +193,19 @@ def test_what_was_added_here_stays(hub, tmp_path):
     assert "here/only" in catalog
 
 
+def test_tags_in_any_order_are_one_question(hub, tmp_path):
+    """Another order must not read all cards again, nor be told that nothing was ever read."""
+    head = "pipeline_tag: image-classification\nlibrary_name: timm\n"
+    hub.add_repo("owner/a", {"README.md": card(embedding(1), head=head)})
+    catalog = Catalog(tmp_path)
+    catalog.sync(filter=["timm", "image-classification"], connection=connection(hub))
+
+    again = catalog.sync(filter=["image-classification", "timm", "timm"], connection=connection(hub))
+
+    assert (again.n_listed, again.n_read) == (1, 0)
+    assert len(catalog.synced()) == 1
+
+
 def test_bad_cards_are_skipped_and_named(hub, tmp_path):
     good = entry_values(embedding(1), role="finetune")
     hub.add_repo("owner/good", {"README.md": card(extra=[good])})

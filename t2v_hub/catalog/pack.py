@@ -16,7 +16,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -135,7 +135,7 @@ def write_pack(folder: Path, space: Space, entries: Sequence[CardEntry]) -> str:
         if content not in vectors:
             vectors[content] = len(values)
             values.append(half.values)
-        how = {**asdict(embedding.measurement), "versions": dict(embedding.measurement.versions)}
+        record = {"task": embedding.task.to_dict(), "measurement": embedding.measurement.to_dict()}
         rows.append(
             {
                 "digest": digest,
@@ -143,7 +143,7 @@ def write_pack(folder: Path, space: Space, entries: Sequence[CardEntry]) -> str:
                 "scale": half.scale,
                 "power": half.power,
                 "prior": embedding.prior.astype("<f4").tobytes(),
-                "record": canonical_json({"task": asdict(embedding.task), "measurement": how}).decode(),
+                "record": canonical_json(record).decode(),
             }
         )
     key = named.hexdigest()[:32]

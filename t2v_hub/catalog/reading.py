@@ -48,6 +48,9 @@ class CardReading:
     _names: dict[str, Counter[str]] = field(default_factory=dict)
     _waiting: dict[str, list[tuple[str, CardEntry]]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._own = {id: replace(space, probe=Space.probe) for id, space in self.own.items()}
+
     def read(self, row: Mapping[str, Any]) -> None:
         """Take in a row of a listing."""
         from t2v_hub.hub.facts import candidate_of, facts_of
@@ -62,7 +65,7 @@ class CardReading:
             self.skip(f"{facts.id}: the Hub disabled it")
             self.found[facts.id] = (None, [])
             return
-        entries = read_entries(card_block(row), spaces=self._anonymous())
+        entries = read_entries(card_block(row), spaces=self._own | self._spaces)
         for reason in entries.skipped:
             self.skip(f"{facts.id}: {reason}")
         self.found[facts.id] = (candidate_of(facts), [])
@@ -103,9 +106,6 @@ class CardReading:
         if len(self.skipped) < _MAX_REASONS:
             self.skipped.append(reason)
 
-    def _anonymous(self) -> dict[str, Space]:
-        return {id: replace(space, probe=Space.probe) for id, space in self.own.items()} | self._spaces
-
     def _takes(self, id: str, entry: CardEntry, spaces: set[str]) -> bool:
         space = entry.embedding.space.id
         if self.only is not None and space != self.only:
@@ -123,10 +123,14 @@ class CardReading:
 
     def _queue(self, id: str, entry: CardEntry, *, first: bool) -> None:
         embedding = entry.embedding
-        space = self._spaces.setdefault(embedding.space.id, replace(embedding.space, probe=Space.probe))
+        id_of_space = embedding.space.id
+        if id_of_space not in self._spaces:
+            self._spaces[id_of_space] = replace(embedding.space, probe=Space.probe)
+        space = self._spaces[id_of_space]
         if first and entry.probe is not None:  # a card has one vote
             self._names.setdefault(space.id, Counter())[entry.probe] += 1
-        # Names of classes can be many megabytes, and no ranking reads them.
-        task = replace(embedding.task, class_names=())
-        entry = replace(entry, embedding=replace(embedding, space=space, task=task))
+        if embedding.space is not space or embedding.task.class_names:
+            # Names of classes can be many megabytes, and no ranking reads them.
+            task = replace(embedding.task, class_names=())
+            entry = replace(entry, embedding=replace(embedding, space=space, task=task))
         self._waiting.setdefault(space.id, []).append((id, entry))

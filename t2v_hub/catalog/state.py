@@ -2,13 +2,16 @@
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from t2v_hub.embedding import canonical_json
 from t2v_hub.storage import write_atomically
+
+Question = tuple[str, str | None, tuple[str, ...]]
+"""What was asked: the endpoint, the space (None for all) and the tags."""
 
 _FILE = "hub.json"
 _FORMAT = "t2v-hub/1"
@@ -77,13 +80,18 @@ class Scope:
         return self.report.space
 
     @property
-    def key(self) -> tuple[str, str | None, tuple[str, ...]]:
+    def key(self) -> Question:
         """What was asked."""
         return self.report.endpoint, self.report.space, self.report.filters
 
     def covers(self, endpoint: str | None, space: str) -> bool:
         """Whether embeddings of that space on that Hub are among what was asked for."""
         return self.report.endpoint == endpoint and self.space in (None, space)
+
+
+def question_of(endpoint: str, space: str | None, filters: Iterable[str]) -> Question:
+    """The question; tags in any order, or given twice, make one."""
+    return endpoint, space, tuple(sorted(set(filters)))
 
 
 def read_state(folder: Path) -> tuple[Scope, ...]:

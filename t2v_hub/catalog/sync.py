@@ -8,7 +8,15 @@ from t2v_hub.catalog.candidate import Candidate, EmbeddingRecord, StoredEmbeddin
 from t2v_hub.catalog.index import Index
 from t2v_hub.catalog.packing import join_packs
 from t2v_hub.catalog.reading import CardReading
-from t2v_hub.catalog.state import Scope, SyncReport, now, read_state, write_state
+from t2v_hub.catalog.state import (
+    Question,
+    Scope,
+    SyncReport,
+    now,
+    question_of,
+    read_state,
+    write_state,
+)
 from t2v_hub.embedding import Space
 from t2v_hub.errors import HubError, HubNotFoundError, HubUnreachableError, RateLimitError
 from t2v_hub.storage import locked
@@ -46,8 +54,8 @@ def sync(
 ) -> SyncReport:
     """See `Catalog.sync`."""
     id = space.id if isinstance(space, Space) else space
-    wanted = tuple(sorted(set(filters)))
-    asked = SyncReport(connection.endpoint, id, wanted, now().isoformat(timespec="seconds"))
+    question = question_of(connection.endpoint, id, filters)
+    asked = SyncReport(*question, now().isoformat(timespec="seconds"))
     busy = (
         f"Another process has been reading cards into {str(catalog.path)!r} for {_LOCK_SECONDS:.0f} s. Wait "
         f"for it, or end it, and run the same command again."
@@ -59,7 +67,7 @@ def sync(
     with locked(catalog.path / ".sync.lock", seconds=_LOCK_SECONDS, busy=busy, waiting=waiting):
         catalog.reload()  # other processes may have read cards since it was opened
         scopes = {scope.key: scope for scope in read_state(catalog.path)}
-        before = scopes.pop(Scope(asked).key, Scope(asked))
+        before = scopes.pop(question, Scope(asked))
         own = {known.id: known for known in catalog.own_spaces()}
         if isinstance(space, Space):
             own[space.id] = space
@@ -102,9 +110,9 @@ def _read_changed(
     reading: CardReading, connection: "Connection", asked: SyncReport, before: Mapping[str, str]
 ) -> _Listed:
     """Read the cards whose commit is another one than before."""
-    from t2v_hub.hub.listing import commits, enriched
+    from t2v_hub.hub.listing import enriched
 
-    listing = commits(connection, space=asked.space, filters=asked.filters)
+    listing = enriched(connection, space=asked.space, filters=asked.filters, expand=("sha",))
     present = {str(row["id"]): str(row.get("sha") or "") for row in listing}
     changed = {id for id, sha in present.items() if not sha or before.get(id) != sha}
     n_requests = listing.n_requests
@@ -155,7 +163,7 @@ def _apply(
     reading: CardReading,
     asked: SyncReport,
     listed: _Listed,
-    others: dict[tuple[str, str | None, tuple[str, ...]], Scope],
+    others: dict[Question, Scope],
 ) -> int:
     """Change the index to what was read; returns how many repositories are no longer listed.
 
@@ -173,22 +181,26 @@ def _apply(
     }
     if not reading.found and not gone:
         return 0
+    again: dict[Question, dict[str, str]] = {}  # cards that other questions are to read again
     n_removed = 0
     with catalog.changing() as index:
         index.spaces |= reading.named_spaces()
         for id, (candidate, records) in reading.found.items():
             _put(index, catalog, id, candidate, records, [r for r in _records(index, id) if not is_meant(r)])
         for id in gone:
-            kept, again = [], set()
+            kept, keepers = [], set[Question]()
             for record in _records(index, id):
-                keeping = [key for key, scope in others.items() if _has(scope, record, id)]
-                if not is_meant(record) or keeping:
+                if not is_meant(record):
                     kept.append(record)
-                again |= set(keeping) if is_meant(record) else set()
-            for key in again:
-                others[key] = replace(others[key], cards={**others[key].cards, id: ""})
-            n_removed += not again
+                elif keeping := {key for key, scope in others.items() if _has(scope, record, id)}:
+                    kept.append(record)
+                    keepers |= keeping
+            for key in keepers:
+                again.setdefault(key, {})[id] = ""
+            n_removed += not keepers
             _put(index, catalog, id, None, [], kept)
+    for key, unread in again.items():
+        others[key] = replace(others[key], cards={**others[key].cards, **unread})
     return n_removed
 
 

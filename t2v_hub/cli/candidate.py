@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from t2v_hub.embedding import TaskEmbedding
     from t2v_hub.probe.files import ModelFiles
 
-_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 # What networks store beside their parameters: statistics of batch normalisation, and tables of positions.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _TABLES = ("I64", "I32", "BOOL")
@@ -51,7 +51,7 @@ def identified(
     wanted = "a folder with config.json and model.safetensors, a repository (org/name), or a name of timm's"
     if absent(name):
         raise CheckpointError(f"No such file or folder: {name!r}. Check the path; wanted {wanted}.")
-    if not _REPOSITORY.fullmatch(name):
+    if not REPOSITORY.fullmatch(name):
         raise CheckpointError(f"{name!r} is no folder here and no name of a repository. Wanted {wanted}.")
     if "/" not in name:
         _check_timm_name(name, wanted)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from t2v_hub.cli.candidate import REPOSITORY
 from t2v_hub.cli.output import Output
 from t2v_hub.errors import SettingsError
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 RepoTypeName = Literal["model", "dataset"]
 
 _HUB = "Hub"
-_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _SPACE = re.compile(r"s[0-9a-f]{15}")
 _DATASETS = "datasets/"
 
@@ -92,10 +92,10 @@ def repository_id(text: str, repo_type: RepoTypeName | None) -> str:
     Raises:
         SettingsError: It cannot; the message says what can.
     """
-    if text.startswith(_DATASETS) and _REPOSITORY.fullmatch(text.removeprefix(_DATASETS)):
+    if text.startswith(_DATASETS) and REPOSITORY.fullmatch(text.removeprefix(_DATASETS)):
         id = text.removeprefix(_DATASETS)
         raise SettingsError(f"{text!r}: write a data set as {id} --repo-type dataset.")
-    if not _REPOSITORY.fullmatch(text):
+    if not REPOSITORY.fullmatch(text):
         kind = "data set" if repo_type == "dataset" else "model"
         raise SettingsError(f"{text!r} is no id of a {kind} on the Hub; wanted one such as org/name.")
     return text

@@ -100,7 +100,9 @@ def sync(
 
 def _last(catalog: "Catalog", endpoint: str, space: str | None, tags: Sequence[str]) -> "SyncReport | None":
     """When the same was asked last."""
-    asked = endpoint, space, tuple(tags)
+    from t2v_hub.catalog.state import question_of
+
+    asked = question_of(endpoint, space, tags)
     for report in catalog.synced():
         if (report.endpoint, report.space, report.filters) == asked:
             return report

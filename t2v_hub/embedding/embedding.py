@@ -2,19 +2,19 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from t2v_hub.embedding.files import read_tensors
 from t2v_hub.embedding.records import Measurement, TaskInfo
 from t2v_hub.embedding.space import Space, canonical_json
-from t2v_hub.errors import EmbeddingError, EmbeddingFileError, StorageError
+from t2v_hub.errors import EmbeddingError, EmbeddingFileError
 from t2v_hub.storage import write_atomically
 
 _FORMAT = "t2v-embedding/1"
@@ -154,8 +154,8 @@ class TaskEmbedding:
         return canonical_json(
             {
                 "space": self.space.to_dict(),
-                "task": asdict(self.task),
-                "measurement": {**asdict(self.measurement), "versions": dict(self.measurement.versions)},
+                "task": self.task.to_dict(),
+                "measurement": self.measurement.to_dict(),
             }
         )
 
@@ -192,20 +192,12 @@ class TaskEmbedding:
             StorageError: The file cannot be opened.
         """
         path = Path(path)
-        try:
-            if path.stat().st_size > _MAX_FILE_BYTES:
-                raise _broken(path, f"it is larger than {_MAX_FILE_BYTES >> 20} MiB")
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except FileNotFoundError as error:
-            raise EmbeddingFileError(f"There is no embedding file {str(path)!r}. Check the path.") from error
-        except SafetensorError as error:
-            raise _broken(path, f"it is no whole safetensors file ({error})") from error
-        except (TypeError, AttributeError) as error:  # a tensor of a type that numpy does not have
-            raise _broken(path, f"it holds tensors of another type ({error})") from error
-        except OSError as error:
-            raise StorageError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+        metadata, tensors = read_tensors(
+            path,
+            most_bytes=_MAX_FILE_BYTES,
+            absent=f"There is no embedding file {str(path)!r}. Check the path.",
+            broken=_broken,
+        )
         if metadata.get("format") != _FORMAT:
             raise _broken(
                 path, f"it holds other tensors (format {metadata.get('format')!r}, not {_FORMAT!r})"

@@ -37,13 +37,17 @@ class TaskInfo:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The value that `dataclasses.asdict` and JSON wrote."""
+        """The value that `to_dict` and JSON wrote."""
         known = {item.name for item in fields(cls)}
         values = {key: value for key, value in values.items() if key in known}
         values["class_names"] = tuple(str(name) for name in values.get("class_names", ()))
         if not isinstance(values["id"], str):
             raise TypeError("the task's id is no text")
         return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The value that `dataclasses.asdict` and JSON wrote."""
+        """The value that `to_dict` and JSON wrote."""
         known = {item.name for item in fields(cls)}
         cleaned = {key: value for key, value in values.items() if key in known}
         for item in fields(cls):
@@ -97,6 +101,11 @@ class Measurement:
             if item.type is float and not isinstance(cleaned.get(item.name, 0.0), int | float):
                 raise TypeError(f"{item.name} is no number")
         return cls(**cleaned)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**values, "versions": dict(self.versions)}
 
 
 def library_versions() -> dict[str, str]:

@@ -90,7 +90,7 @@ class Measurer:
         kept = None if data_set.revision is None else self.journal.embedding(data_set.id, data_set.revision)
         if kept is not None and kept.space == self.space:
             return _named(kept, data_set.id), "reused"
-        stored = stored_embedding(data_set.id, self.space, connection=self.link).embedding
+        stored = stored_embedding(data_set.id, [self.space], connection=self.link)
         if stored is not None:
             stored = _named(stored, data_set.id)
             self.journal.keep_embedding(data_set.id, stored)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from t2v_hub.card import TAG, CardEntries, Readme, Role, entry_values, read_entries, replaces, space_tag
@@ -11,7 +12,7 @@ from t2v_hub.errors import (
     OptedOutError,
     SettingsError,
 )
-from t2v_hub.hub.changes import PushResult, RepoType, change_card, read_card
+from t2v_hub.hub.changes import Card, PushResult, RepoType, change_card, read_card
 from t2v_hub.hub.connection import Connection
 
 
@@ -215,15 +216,31 @@ def pull_embeddings(
         HubError: The Hub refused, failed or is out of reach; subclasses say why.
     """
     link = connection or Connection(endpoint=endpoint, token=token)
-    readme = Readme.parse(read_card(link, repo_id, repo_type=repo_type, revision=revision).content)
+    card = read_card(link, repo_id, repo_type=repo_type, revision=revision)
+    wanted = space.id if isinstance(space, Space) else space
+    found = entries_in(card, repo_id, spaces=[space] if isinstance(space, Space) else [])
+    kept = tuple(e for e in found.entries if wanted is None or e.embedding.space.id == wanted)
+    return replace(found, entries=kept)
+
+
+def entries_in(card: Card, repo_id: str, *, spaces: Sequence[Space]) -> CardEntries:
+    """What a card holds; a warning names what of it cannot be used.
+
+    Args:
+        card: The card.
+        repo_id: What to call it in warnings.
+        spaces: Spaces that are known here.
+
+    Raises:
+        CardTextError: The card's metadata cannot be read.
+    """
+    readme = Readme.parse(card.content)
     if readme.opted_out:
         return CardEntries(opted_out=True)
-    wanted = space.id if isinstance(space, Space) else space
-    found = read_entries(list(readme.items), spaces={space.id: space} if isinstance(space, Space) else {})
+    found = read_entries(list(readme.items), spaces={space.id: space for space in spaces})
     for reason in found.skipped:
-        warnings.warn(f"Card of {repo_id!r}: skipped {reason}.", CardWarning, stacklevel=2)
-    kept = tuple(e for e in found.entries if wanted is None or e.embedding.space.id == wanted)
-    return CardEntries(kept, found.skipped)
+        warnings.warn(f"Card of {repo_id!r}: skipped {reason}.", CardWarning, stacklevel=3)
+    return found
 
 
 def _type_for(role: Role, repo_type: RepoType | None) -> RepoType:

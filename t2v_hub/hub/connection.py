@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 from t2v_hub.errors import (
@@ -23,9 +23,6 @@ from t2v_hub.errors import (
     SettingsError,
 )
 from t2v_hub.hub.secrets import check_endpoint, checked_token, shown
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 Parameters = Sequence[tuple[str, str]]

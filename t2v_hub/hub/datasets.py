@@ -1,95 +1,72 @@
 """The embedding in a data set's own card, where it still describes the data."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from t2v_hub.card import CardEntry
 from t2v_hub.embedding import Space, TaskEmbedding
 from t2v_hub.errors import CardError, HubNotFoundError
-from t2v_hub.hub.cards import pull_embeddings
-from t2v_hub.hub.connection import Connection, repository_path
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What a data set's card offers.
-
-    Attributes:
-        embedding: The embedding, or None.
-        reason: Why there is none, in words; empty where there is one.
-    """
-
-    embedding: TaskEmbedding | None
-    reason: str = ""
+from t2v_hub.hub.cards import entries_in
+from t2v_hub.hub.changes import Card, read_card
+from t2v_hub.hub.connection import Connection
 
 
 def stored_embedding(
-    repo_id: str,
-    space: Space,
-    *,
-    split: str | None = None,
-    config: str | None = None,
-    least_images: int = 0,
-    connection: Connection,
-) -> Stored:
-    """The embedding in the card of a data set, if it is of this space and the data is as it was measured.
+    repo_id: str, spaces: Sequence[Space], *, least_images: int = 0, connection: Connection
+) -> TaskEmbedding | None:
+    """The embedding in the card of a data set; None unless it is what measuring it now would be.
+
+    It is of the split that loading takes: the one named train. Which is the only one of several other
+    splits, a card does not say.
 
     Writing the embedding into the card changed the repository's commit. The data is therefore compared by
     its files: all but README.md must be the same at the measured commit and now.
 
     Args:
         repo_id: The data set.
-        space: The space.
-        split: Split; ``train`` or the only one by default.
-        config: Configuration; the one that was measured by default, where that is just one.
+        spaces: Of which spaces it may be, the most wanted first.
         least_images: How many images must have been measured, where the data set has as many.
         connection: What to ask through.
 
     Raises:
         HubError: The Hub refused, failed or is out of reach.
     """
+    card = read_card(connection, repo_id, repo_type="dataset")
     try:
-        found = pull_embeddings(repo_id, space=space, repo_type="dataset", connection=connection)
-    except CardError as error:
-        return Stored(None, str(error))
-    fitting = [entry for entry in found.entries if _fits(entry, repo_id, split, config)]
-    if not fitting:
-        wanted = f"space {space.id}" + (f" and split {split!r}" if split else "")
-        return Stored(None, f"its card has no embedding in {wanted}")
-    # Without a split, loading takes the one named train, or the only one; which that is, a card does not say.
-    named = [entry for entry in fitting if entry.embedding.task.split in (split or "train", None)]
-    if not named:
-        return Stored(None, f"its card has no embedding of the split {split or 'train'!r}")
-    if len(named) > 1:
-        return Stored(None, "its card has several embeddings in this space; name config= and split=")
-    embedding = named[0].embedding
-    measured, wanted_images = embedding.measurement.n_samples, min(least_images, embedding.task.n_samples)
-    if measured < wanted_images:
-        return Stored(None, f"only {measured} images of it were measured, of {wanted_images} that are wanted")
-    if embedding.task.revision is None:
-        return Stored(None, "its card does not say which revision was measured")
-    if not _unchanged(connection, repo_id, embedding.task.revision):
-        return Stored(None, "the data changed since it was measured")
-    return Stored(embedding)
+        found = entries_in(card, repo_id, spaces=spaces)
+    except CardError:
+        return None
+    for space in spaces:
+        fitting = [entry.embedding for entry in found.entries if _fits(entry, repo_id, space)]
+        if len(fitting) != 1:  # of several configurations, a card does not say which loading takes
+            continue
+        [embedding] = fitting
+        wanted = min(least_images, embedding.task.n_samples)
+        if embedding.measurement.n_samples >= wanted and _unchanged(
+            connection, card, embedding.task.revision
+        ):
+            return embedding
+    return None
 
 
-def _fits(entry: CardEntry, repo_id: str, split: str | None, config: str | None) -> bool:
+def _fits(entry: CardEntry, repo_id: str, space: Space) -> bool:
     task = entry.embedding.task
     return (
         entry.role == "self"
+        and entry.embedding.space == space
         and task.id.casefold() == repo_id.casefold()
-        and (split is None or task.split == split)
-        and (config is None or task.config == config)
+        and task.split in ("train", None)
     )
 
 
-def _unchanged(connection: Connection, repo_id: str, revision: str) -> bool:
-    what = f"The data set {repo_id!r}"
-    info = connection.json(repository_path("dataset", repo_id), [("expand", "sha")], what=what)
-    if info.get("sha") == revision:
+def _unchanged(connection: Connection, card: Card, revision: str | None) -> bool:
+    """Whether the data is as it was at a commit."""
+    if revision is None or card.sha is None:
+        return False
+    if card.sha == revision:
         return True
     try:
-        return _files(connection, repo_id, revision) == _files(connection, repo_id, str(info.get("sha")))
+        return _files(connection, card.repo_id, revision) == _files(connection, card.repo_id, card.sha)
     except HubNotFoundError:  # the measured commit is gone, or was none of this repository
         return False
 

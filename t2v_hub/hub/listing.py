@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from t2v_hub.card import TAG, space_tag
 from t2v_hub.errors import HubUnreachableError
@@ -121,16 +122,16 @@ class Listing:
         return [row for row in rows if isinstance(row, dict)], answer.next, len(answer.content)
 
 
-def enriched(connection: Connection, *, space: str | None = None, filters: Sequence[str] = ()) -> Listing:
+def enriched(
+    connection: Connection,
+    *,
+    space: str | None = None,
+    filters: Sequence[str] = (),
+    expand: Sequence[str] = FACTS,
+) -> Listing:
     """The checkpoints with an embedding in their cards, of one space or of any."""
     tags = [TAG, *([] if space is None else [space_tag(space)]), *filters]
-    return Listing(connection, tags)
-
-
-def commits(connection: Connection, *, space: str | None = None, filters: Sequence[str] = ()) -> Listing:
-    """As `enriched`, with commits only: what is needed to see which cards changed."""
-    tags = [TAG, *([] if space is None else [space_tag(space)]), *filters]
-    return Listing(connection, tags, ("sha",))
+    return Listing(connection, tags, expand)
 
 
 def card_block(row: Mapping[str, Any]) -> object:
@@ -141,8 +142,6 @@ def card_block(row: Mapping[str, Any]) -> object:
 
 def _with_limit(address: str, size: int) -> str:
     """The address of a next page, which names a size of its own, with another."""
-    from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
-
     parts = urlsplit(address)
     query = [
         (name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "limit"

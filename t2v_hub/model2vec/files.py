@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from t2v_hub.embedding import canonical_json
-from t2v_hub.errors import EmbeddingFileError, StorageError, T2VError
+from t2v_hub.embedding.files import read_tensors
+from t2v_hub.errors import EmbeddingFileError, T2VError
 from t2v_hub.storage import write_atomically
 
 T = TypeVar("T")
@@ -39,23 +39,13 @@ def read(path: Path | str, build: Callable[[Tensors, Mapping[str, Any]], T]) -> 
         StorageError: The file cannot be opened.
     """
     path = Path(path)
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise _broken(path, f"it is larger than {_MAX_FILE_BYTES >> 30} GiB")
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise EmbeddingFileError(
-            f"There is no file of learned distances {str(path)!r}. Check the path, or make it with "
-            f"Model2Vec.fit(...).save(path)."
-        ) from error
-    except SafetensorError as error:
-        raise _broken(path, f"it is no whole safetensors file ({error})") from error
-    except (TypeError, AttributeError) as error:  # a tensor of a type that numpy does not have
-        raise _broken(path, f"it holds tensors of another type ({error})") from error
-    except OSError as error:
-        raise StorageError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+    metadata, tensors = read_tensors(
+        path,
+        most_bytes=_MAX_FILE_BYTES,
+        absent=f"There is no file of learned distances {str(path)!r}. Check the path, or make it with "
+        f"Model2Vec.fit(...).save(path).",
+        broken=_broken,
+    )
     if "model2vec" not in metadata:
         raise _broken(path, "it holds other tensors")
     try:

@@ -101,15 +101,11 @@ def stored_task(
 
     least = task2vec.max_samples if "max_samples" in settings else _LEAST_IMAGES
     connection = Connection(endpoint=endpoint, token=token, patience_s=_PATIENCE_S, tries=2)
-    for multi_label in (False, True):
-        space = task2vec.space(multi_label=multi_label)
-        try:
-            found = stored_embedding(task, space, least_images=least, connection=connection)
-        except HubError:
-            return None  # the data itself may be cached; where it is not, loading it says what is wrong
-        if found.embedding is not None:
-            return found.embedding
-    return None
+    spaces = [task2vec.space(multi_label=multi_label) for multi_label in (False, True)]
+    try:
+        return stored_embedding(task, spaces, least_images=least, connection=connection)
+    except HubError:
+        return None  # the data itself may be cached; where it is not, loading it says what is wrong
 
 
 def _nothing(catalog: Catalog, space: Space, endpoint: str, failure: HubError | StorageError | None) -> str:
