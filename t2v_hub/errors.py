@@ -23,7 +23,8 @@
     ├── CatalogError (ValueError)             something about a catalog of candidates
     │   ├── CandidateNotFoundError (LookupError)
     │   ├── CatalogFileError                  a catalog on disk that cannot be read
-    │   └── EmptyCatalogError                 no candidate to rank
+    │   ├── EmptyCatalogError                 no candidate to rank
+    │   └── ResultsError                      measured errors that cannot be used, or too few of them
     ├── CheckpointError (ValueError)          a candidate that does not load
     ├── CardError (ValueError)                something about a model or data set card
     │   ├── CardEntryError                    an entry that cannot be used, or not be written
@@ -137,6 +138,10 @@ class CatalogFileError(CatalogError):
 
 class EmptyCatalogError(CatalogError):
     """There is no candidate to rank."""
+
+
+class ResultsError(CatalogError):
+    """Measured errors cannot be used, or are too few."""
 
 
 class CheckpointError(T2VError, ValueError):

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from t2v_hub.distance import asymmetric_distance
 from t2v_hub.errors import EmbeddingFileError, EmbeddingMismatchError, SettingsError
 from t2v_hub.model2vec import Model2Vec
+from t2v_hub.model2vec.files import read, write
 from t2v_hub.model2vec.geometry import distances_and_slopes, distances_to
 from t2v_hub.model2vec.inputs import learning_from
 from tests.factories import make_embedding, make_space
@@ -315,6 +316,7 @@ def test_it_saves_and_loads_to_the_bit(biased, tmp_path):
     np.testing.assert_array_equal(distances(loaded, biased.tasks), distances(model, biased.tasks))
     assert loaded.tried == model.tried
     assert (loaded.space, loaded.candidates, loaded.bias) == (model.space, model.candidates, model.bias)
+    assert loaded.n_tasks == model.n_tasks == len(biased.tasks)
     assert loaded.save(tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
     given = biased.fit(strength=float("inf"), temperature=0.1)
     assert Model2Vec.load(given.save(tmp_path / "given.safetensors")).strength == float("inf")
@@ -329,6 +331,27 @@ def changed(path, change):
     tensors = load_file(path)
     change(described, tensors)
     save_file(tensors, path, metadata={"model2vec": json.dumps(described)})
+
+
+@pytest.mark.parametrize(
+    ("n_tasks", "refusal"),
+    [(7, None), (None, None), (-1, "must be a whole number >= 0"), (2.5, "number"), (True, "number")],
+)
+def test_the_number_of_tasks_may_be_absent_but_not_wrong(biased, tmp_path, n_tasks, refusal):
+    """Files of older versions do not have it, and others may have written this one."""
+    path = biased.fit(strength=1.0, temperature=0.1).save(tmp_path / "fit.safetensors")
+
+    def rewritten(tensors, record):
+        record.pop("n_tasks")
+        return write(path, tensors, record if n_tasks is None else {**record, "n_tasks": n_tasks})
+
+    read(path, rewritten)
+
+    if refusal is None:
+        assert Model2Vec.load(path).n_tasks == (n_tasks or 0)
+    else:
+        with pytest.raises(EmbeddingFileError, match=f"n_tasks .*{refusal}"):
+            Model2Vec.load(path)
 
 
 def test_a_damaged_file_is_refused(biased, tmp_path):

@@ -153,14 +153,8 @@ class EmbeddingRecord(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """Name of the embedding's file in the catalog's folder of embeddings.
-
-        Raises:
-            ValueError: The digest is none; as part of a path it could lead anywhere.
-        """
-        if not _DIGEST.fullmatch(self.digest):
-            raise ValueError(f"{self.digest!r} is no SHA-256 digest")
-        return f"{self.digest.removeprefix('sha256:')}.safetensors"
+        """`file_name` of its digest."""
+        return file_name(self.digest)
 
 
 class StoredEmbeddings(Sequence[TaskEmbedding]):
@@ -205,6 +199,22 @@ class StoredEmbeddings(Sequence[TaskEmbedding]):
     def __repr__(self) -> str:
         tasks = ", ".join(repr(record.task) for record in self.records)
         return f"<{len(self)} stored embeddings: {tasks}>"
+
+
+def is_digest(value: object) -> bool:
+    """Whether this is spelled as `TaskEmbedding.digest` is."""
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+def file_name(digest: str) -> str:
+    """Name of an embedding's file in the catalog's folder of embeddings.
+
+    Raises:
+        ValueError: The digest is none; as part of a path it could lead anywhere.
+    """
+    if not is_digest(digest):
+        raise ValueError(f"{digest!r} is no SHA-256 digest")
+    return f"{digest.removeprefix('sha256:')}.safetensors"
 
 
 def records_of(embeddings: Sequence[TaskEmbedding]) -> tuple[EmbeddingRecord, ...]:

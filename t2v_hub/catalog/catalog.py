@@ -3,6 +3,7 @@
 ::
 
     candidates.parquet            one row per candidate; the spaces in its metadata
+    results.parquet               one row per measured error of a checkpoint on a task
     embeddings/<sha256>.safetensors
     cards/<key>.*                 embeddings that were read from cards, many in one file
     hub.json                      which cards were read, at which commits
@@ -11,12 +12,13 @@
 
 Every file is whole or absent. Embeddings are written before the index that names them and deleted
 after the index that no longer does, so a process that is killed leaves a catalog that can be read,
-at worst with an embedding that no candidate names.
+at worst with an embedding that nothing names.
 """
 
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -26,6 +28,7 @@ from t2v_hub.catalog.index import Index, read_index, write_index
 from t2v_hub.catalog.joining import file_names, joined, spaces_in
 from t2v_hub.catalog.matrix import Matrices, Matrix, open_matrix
 from t2v_hub.catalog.pack import open_pack
+from t2v_hub.catalog.recording import ResultFolder
 from t2v_hub.catalog.state import SyncReport, read_state
 from t2v_hub.embedding import Space, TaskEmbedding
 from t2v_hub.errors import (
@@ -44,8 +47,8 @@ _INDEX = "candidates.parquet"
 _LOCK_SECONDS = 120.0
 
 
-class Catalog:
-    """Candidates on disk, by id and in the order of their ids.
+class Catalog(ResultFolder):
+    """Candidates on disk, by id and in the order of their ids; and results, for which see `record`.
 
     A catalog object is what was on disk when it was opened, or when it last wrote; what other
     processes add meanwhile shows once it is opened again, and is never lost.
@@ -69,7 +72,7 @@ class Catalog:
             CatalogFileError: There is none, or it cannot be read.
         """
         catalog = cls(path)
-        if not (catalog.path / _INDEX).is_file():
+        if not any((catalog.path / name).is_file() for name in (_INDEX, "results.parquet")):
             raise CatalogFileError(
                 f"There is no catalog in {str(catalog.path)!r} (no {_INDEX}). Check the path, or start one "
                 f"with `t2v catalog add` or Catalog(path).add(Candidate(...))."
@@ -260,13 +263,13 @@ class Catalog:
                 index.local.add(candidate.id)
 
     def merge(self, other: "Catalog") -> tuple[str, ...]:
-        """Add every candidate of another catalog, as `add` does.
+        """Add every candidate of another catalog, as `add` does, and all of its results, as `record` does.
 
         Returns:
-            The embeddings that could not be read and were left out, in words; empty when all could.
+            What could not be read and was left out, in words; empty when all could.
 
         Raises:
-            StorageError: The disk is full, read-only or closed to us; this catalog is as it was.
+            StorageError: The disk is full, read-only or closed to us; merging again completes it.
         """
         left_out: list[str] = []
         candidates: list[Candidate] = []
@@ -279,7 +282,7 @@ class Catalog:
                     left_out.append(f"{candidate.id}: {error}")
             candidates.append(replace(candidate, embeddings=readable))
         self.extend(candidates)
-        return tuple(left_out)
+        return (*left_out, *self._merge_results(other))
 
     def reload(self) -> None:
         """Take up what other processes wrote since this catalog was opened.
@@ -305,7 +308,7 @@ class Catalog:
         return {replace(spaces[id], probe=named.get(id) or spaces[id].probe): counts[id] for id in order}
 
     def remove(self, id: str) -> None:
-        """Remove a candidate, and its embeddings where no other candidate has them.
+        """Remove a candidate, and its embeddings where nothing else names them; its results stay.
 
         Raises:
             CandidateNotFoundError: There is none of that id.
@@ -317,10 +320,21 @@ class Catalog:
         with self.changing() as index:
             index.candidates.pop(id, None)
 
-    @property
-    def embeddings_folder(self) -> Path:
-        """Folder of the embeddings that were added here."""
-        return self.path / "embeddings"
+    def files_of_candidates(self) -> set[str]:
+        """See `ResultFolder`."""
+        return file_names(self._read())
+
+    def locked(self) -> AbstractContextManager[None]:
+        """No other process changes the catalog meanwhile.
+
+        Raises:
+            StorageError: Another process kept the lock, or the folder cannot be written.
+        """
+        busy = (
+            f"Cannot change the catalog in {str(self.path)!r}: another process has been changing it for "
+            f"{_LOCK_SECONDS:.0f} s. Wait for it, or end it, and run the same command again."
+        )
+        return locked(self.path / ".lock", seconds=_LOCK_SECONDS, busy=busy)
 
     def _read(self) -> Index:
         return read_index(self.path / _INDEX, self.embeddings_folder)
@@ -328,11 +342,7 @@ class Catalog:
     @contextlib.contextmanager
     def changing(self) -> Iterator[Index]:
         """The index as it is on disk now; what the body makes of it is written, under the lock."""
-        busy = (
-            f"Cannot change the catalog in {str(self.path)!r}: another process has been changing it for "
-            f"{_LOCK_SECONDS:.0f} s. Wait for it, or end it, and run the same command again."
-        )
-        with locked(self.path / ".lock", seconds=_LOCK_SECONDS, busy=busy):
+        with self.locked():
             index = self._read()
             before = file_names(index)
             yield index
@@ -344,7 +354,11 @@ class Catalog:
             )
             write_index(self.path / _INDEX, index)
             self._index = index
-            self._delete(before - file_names(index))
+            unnamed = before - file_names(index)
+            try:
+                self._delete(unnamed - self._files_of_results() if unnamed else ())
+            except CatalogFileError:  # who knows what the results name: nothing is deleted
+                self._delete(())
 
     def _store(self, candidate: Candidate, spaces: dict[str, Space], written: set[str]) -> Candidate:
         """The candidate with its embeddings written into this catalog's folder, unless they are just now."""
@@ -370,12 +384,3 @@ class Catalog:
         if record.pack is not None:
             return self.cards / f"{record.pack}.parquet"
         return self.embeddings_folder / record.file_name
-
-    def _delete(self, unnamed: set[str]) -> None:
-        """Delete embeddings that no candidate names any more, and what killed writers left half written."""
-        for path in [
-            *(self.embeddings_folder / name for name in unnamed),
-            *self.embeddings_folder.glob(".*.tmp"),
-        ]:
-            with contextlib.suppress(OSError):
-                path.unlink()

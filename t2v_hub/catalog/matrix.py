@@ -23,11 +23,7 @@ from t2v_hub.errors import EmbeddingFileError, StorageError
 from t2v_hub.storage import write_atomically
 
 _FORMAT = "t2v-matrix/1"
-# float64 values and rows decoded at once. `distances` works on less at a time, to stay in cache; but C
-# libraries hand memory back to the system, and take it again page by page for every array, unless they
-# have freed a larger one before: with blocks as small as its own a fresh process took four times as long.
-_BLOCK_VALUES = 1 << 18
-_BLOCK_ROWS = 8
+_GATHERED = 2048  # rows that are brought together where they lie scattered
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,26 +49,31 @@ class Matrix:
     def __len__(self) -> int:
         return len(self.digests)
 
-    def blocks(self) -> Iterator[NDArray[np.float64]]:
-        """The Fisher vectors, some rows at a time, ``(m, n_filters)``."""
-        step = max(_BLOCK_ROWS, _BLOCK_VALUES // max(1, self.values.shape[1]))
-        for start in range(0, len(self), step):
-            part = slice(start, start + step)
-            stored = self.values[part] if self.rows is None else self.values[self.rows[part]]
-            block = stored.astype(np.float64)
-            for power in np.unique(self.power[part]):
-                if power > 1:
-                    rows = self.power[part] == power
-                    block[rows] **= power
-            block *= self.scale[part, None]
-            yield block
-
     def distances(
         self, target: TaskEmbedding, *, name: DistanceName = "symmetric", alpha: float = ALPHA
     ) -> NDArray[np.float64]:
         """Distances from each row, as source, to a target of the same space, ``(n,)``."""
-        found = [distances(target, block, name=name, alpha=alpha) for block in self.blocks()]
-        return np.concatenate(found) if found else np.empty(0)
+        if self.rows is None:
+            return distances(target, self.values, name=name, alpha=alpha, scale=self.scale, power=self.power)
+        # Many data sets' embeddings may be one: each distinct row is worked out once.
+        keys = np.stack([self.rows, self.scale.view(np.int64), self.power], axis=1)
+        distinct, places = np.unique(keys, axis=0, return_inverse=True)
+        rows, scale, power = distinct[:, 0], distinct[:, 1].copy().view(np.float64), distinct[:, 2]
+        if np.array_equal(rows, np.arange(len(self.values))):
+            found = distances(target, self.values, name=name, alpha=alpha, scale=scale, power=power)
+        else:
+            found = np.empty(len(rows))
+            for start in range(0, len(rows), _GATHERED):
+                part = slice(start, start + _GATHERED)
+                found[part] = distances(
+                    target,
+                    self.values[rows[part]],
+                    name=name,
+                    alpha=alpha,
+                    scale=scale[part],
+                    power=power[part],
+                )
+        return found[places.reshape(-1)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from typing import Any
 from t2v_hub.card import CardEntry, read_entries
 from t2v_hub.catalog.candidate import Candidate, EmbeddingRecord
 from t2v_hub.catalog.pack import write_pack
+from t2v_hub.catalog.results import Result
 from t2v_hub.embedding import Space
 
 _PACK_ENTRIES = 1000
@@ -32,6 +33,7 @@ class CardReading:
         known: Names of probes that cards gave earlier, by id of their spaces.
         only: Id of the space that is wanted; None for all.
         found: Of each repository that was read, its facts (None where it is closed) and its records.
+        claims: Of each, the errors on named data sets that its card claims.
         shas: Of each, the commit.
         skipped: What could not be used, in words.
     """
@@ -42,6 +44,7 @@ class CardReading:
     known: Mapping[str, str]
     only: str | None
     found: dict[str, tuple[Candidate | None, list[EmbeddingRecord]]] = field(default_factory=dict)
+    claims: dict[str, tuple[Result, ...]] = field(default_factory=dict)
     shas: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     _spaces: dict[str, Space] = field(default_factory=dict)
@@ -63,12 +66,17 @@ class CardReading:
         self.shas[facts.id] = facts.revision or ""
         if facts.disabled:
             self.skip(f"{facts.id}: the Hub disabled it")
-            self.found[facts.id] = (None, [])
+            self.found[facts.id], self.claims[facts.id] = (None, []), ()
             return
         entries = read_entries(card_block(row), spaces=self._own | self._spaces)
         for reason in entries.skipped:
             self.skip(f"{facts.id}: {reason}")
         self.found[facts.id] = (candidate_of(facts), [])
+        self.claims[facts.id] = tuple(
+            # Rounded, or an accuracy of 0.9 were an error of 0.09999999999999998.
+            Result(data_set, facts.id, round(1 - accuracy, 12), origin="card", endpoint=self.endpoint)
+            for data_set, accuracy in facts.accuracies
+        )
         spaces: set[str] = set()
         for entry in entries.entries:
             if self._takes(facts.id, entry, spaces):

@@ -18,7 +18,7 @@ from t2v_hub.catalog.state import (
     write_state,
 )
 from t2v_hub.embedding import Space
-from t2v_hub.errors import HubError, HubNotFoundError, HubUnreachableError, RateLimitError
+from t2v_hub.errors import CatalogFileError, HubError, HubNotFoundError, HubUnreachableError, RateLimitError
 from t2v_hub.storage import locked
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def sync(
             listed = _read_changed(reading, connection, asked, before.cards)
         reading.flush()
         n_removed = _apply(catalog, reading, asked, listed, scopes)
+        _apply_claims(catalog, reading, {*listed.cards, *_listed_before(scopes.values(), asked.endpoint)})
         report = replace(
             asked,
             n_listed=len(listed.cards),
@@ -202,6 +203,19 @@ def _apply(
     for key, unread in again.items():
         others[key] = replace(others[key], cards={**others[key].cards, **unread})
     return n_removed
+
+
+def _apply_claims(catalog: "Catalog", reading: CardReading, listed: set[str]) -> None:
+    """Change the results to what cards claim now. Results that are damaged spoil no reading of cards."""
+    try:
+        catalog.refresh_claims(reading.endpoint, reading.claims, listed=listed)
+    except CatalogFileError as error:
+        reading.skip(f"the accuracies that cards claim: {error} Then `t2v catalog sync --again`.")
+
+
+def _listed_before(scopes: Iterable[Scope], endpoint: str) -> set[str]:
+    """Repositories on that Hub that other questions found."""
+    return {id for scope in scopes if scope.report.endpoint == endpoint for id in scope.cards}
 
 
 def _has(scope: Scope, record: EmbeddingRecord, id: str) -> bool:

@@ -80,6 +80,8 @@ class Facts:
         tags: Its tags, those that the Hub computed among them.
         last_modified: When it was last committed to, as the Hub writes it.
         upstream_accuracy: Accuracy in [0, 1], **self-reported**: whatever its ``model-index`` claims.
+        accuracies: Data sets, and the accuracy of classifying images of each that were held out; likewise
+            self-reported.
         datasets: Ids of the data sets it was trained on, in order of trust: those of its card, of the
             results in its ``model-index`` (some name only what was evaluated), of its tags.
         base_models: Ids of the checkpoints it was made from, never its own.
@@ -101,6 +103,7 @@ class Facts:
     tags: tuple[str, ...] = ()
     last_modified: str | None = None
     upstream_accuracy: float | None = None
+    accuracies: tuple[tuple[str, float], ...] = ()
     datasets: tuple[str, ...] = ()
     base_models: tuple[str, ...] = ()
     relation: str | None = None
@@ -146,6 +149,7 @@ def facts_of(row: object) -> Facts | None:
         tags=tags,
         last_modified=_text(found.get("lastModified")),
         upstream_accuracy=_accuracy(results, declared or tagged or evaluated),
+        accuracies=_accuracies(results),
         datasets=_distinct([*declared, *evaluated, *tagged])[: _MOST["datasets"]],
         base_models=bases[: _MOST["base models"]],
         relation=_relation(card, tags, bases) if bases else None,
@@ -224,16 +228,37 @@ def _data_set_of(result: dict[str, Any]) -> str | None:
     return normalised_data_set(data_set.get("type")) or (normalised_data_set(name) if "/" in name else None)
 
 
+def _accuracies(results: list[dict[str, Any]]) -> tuple[tuple[str, float], ...]:
+    """The accuracy on each data set, of images that are not said to be of its training split."""
+    by_data_set: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        data_set = _data_set_of(result)
+        if data_set is not None and _is_of_images(result) and _held_out(result):
+            by_data_set.setdefault(data_set.casefold(), []).append(result)
+    found = ((_data_set_of(group[0]), _accuracy(group, ())) for group in by_data_set.values())
+    named = ((id, accuracy) for id, accuracy in found if id is not None and accuracy is not None)
+    return tuple(islice(named, _MOST["datasets"]))
+
+
+def _is_of_images(result: dict[str, Any]) -> bool:
+    task = _dict(result.get("task"))
+    return "imageclassification" in (_squashed(task.get("type")), _squashed(task.get("name")))
+
+
+def _held_out(result: dict[str, Any]) -> int:
+    """2 where its split is a test split by its name, 0 where it is a training split, else 1."""
+    split = _squashed(_dict(result.get("dataset")).get("split"))
+    return 2 if split.startswith(("test", "val", "eval", "dev")) else int("train" not in split)
+
+
 def _accuracy(results: list[dict[str, Any]], training: tuple[str, ...]) -> float | None:
     """The first accuracy of the best kind: on the training data's test split, of images, verified."""
     best, best_kind = None, (-1, -1, -1, -1)
     folded = {id.casefold() for id in training}
     for result in results:
-        data_set, task = _data_set_of(result), _dict(result.get("task"))
+        data_set = _data_set_of(result)
         own = 1 if data_set is None else 2 * (data_set.casefold() in folded)
-        split = _squashed(_dict(result.get("dataset")).get("split"))
-        held_out = 2 if split.startswith(("test", "val", "eval", "dev")) else int("train" not in split)
-        images = int("imageclassification" in (_squashed(task.get("type")), _squashed(task.get("name"))))
+        held_out, images = _held_out(result), int(_is_of_images(result))
         for metric in _dicts(result.get("metrics"), "metrics"):
             names = [name for key in ("type", "name") if (name := _squashed(metric.get(key)))]
             named = any(map(_ACCURACY.fullmatch, names)) and not any(map(_OTHER_METRIC.search, names))

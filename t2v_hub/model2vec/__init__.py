@@ -2,5 +2,6 @@
 
 from t2v_hub.model2vec.learning import Bias
 from t2v_hub.model2vec.model import Model2Vec
+from t2v_hub.model2vec.tables import ErrorTable, error_table, fit_catalog
 
-__all__ = ["Bias", "Model2Vec"]
+__all__ = ["Bias", "ErrorTable", "Model2Vec", "error_table", "fit_catalog"]

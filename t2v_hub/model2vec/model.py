@@ -44,6 +44,7 @@ class Model2Vec:
         strength: Weight of the penalty; infinite where nothing was learned.
         bias: What was learned beside the offsets.
         tried: The temperatures and strengths that cross-validation tried, the best first.
+        n_tasks: Tasks that it was learned from; 0 where a file of an older version does not say.
 
     References:
         Achille et al., "Task2Vec: Task Embedding for Meta-Learning", ICCV 2019, section 5 (MODEL2VEC). The
@@ -61,6 +62,7 @@ class Model2Vec:
     strength: float
     bias: Bias
     tried: tuple[Choice, ...] = field(default=(), repr=False)
+    n_tasks: int = 0
 
     @classmethod
     def fit(
@@ -138,6 +140,7 @@ class Model2Vec:
             strength=best.strength,
             bias=bias,
             tried=tuple(tried),
+            n_tasks=len(used),
         )
 
     @classmethod
@@ -228,6 +231,7 @@ class Model2Vec:
             "tried": [
                 [choice.temperature, str(choice.strength), str(choice.excess)] for choice in self.tried
             ],
+            "n_tasks": self.n_tasks,
         }
         return write(path, tensors, record)
 
@@ -253,6 +257,9 @@ class Model2Vec:
             raise ValueError(f"its tensors are not of the shapes {shapes}")
         if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
             raise ValueError("its tensors are not finite")
+        n_tasks = record.get("n_tasks", 0)
+        if isinstance(n_tasks, bool) or not isinstance(n_tasks, int) or n_tasks < 0:
+            raise ValueError(f"its n_tasks must be a whole number >= 0, not {n_tasks!r}")
         return cls(
             candidates=candidates,
             vectors=tensors["vectors"],
@@ -264,4 +271,5 @@ class Model2Vec:
             strength=float(record["strength"]),
             bias=record["bias"],
             tried=tuple(Choice(float(t), float(s), float(e)) for t, s, e in record["tried"]),
+            n_tasks=n_tasks,
         )

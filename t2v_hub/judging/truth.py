@@ -1,4 +1,4 @@
-"""Measured test errors of candidates on tasks, and the ways to halve the splits that they were measured on."""
+"""Measured test errors of candidates on tasks, and the ways to halve the splits that they come from."""
 
 import itertools
 import math
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from t2v_hub.errors import SettingsError
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -24,6 +26,10 @@ class GroundTruth:
         n_test: Test images of a split, ``(n_tasks,)``.
         candidates: Their names, ``(n_candidates,)``; numbers where absent.
         sources: Where each task comes from, ``(n_tasks,)``; tasks of a source are resampled together.
+
+    Raises:
+        SettingsError: Shapes do not agree, a value is out of its range, or gaps are not whole pairs of a
+            task and a candidate.
     """
 
     errors: Array
@@ -38,15 +44,26 @@ class GroundTruth:
             object.__setattr__(self, name, value)
         absent = np.isnan(errors)
         if errors.ndim != 3 or n_test.shape != errors.shape[:1] or len(names) != errors.shape[1]:
-            raise ValueError(f"errors {errors.shape}, n_test {n_test.shape}, {len(names)} names do not agree")
+            raise SettingsError(
+                f"errors {errors.shape}, n_test {n_test.shape} and {len(names)} names do not agree; wanted "
+                f"(n_tasks, n_candidates, n_splits), (n_tasks,) and n_candidates names."
+            )
         if self.sources and len(self.sources) != len(errors):
-            raise ValueError(f"{len(self.sources)} sources for {len(errors)} tasks")
+            raise SettingsError(
+                f"There are {len(self.sources)} sources for {len(errors)} tasks; give each one."
+            )
         if (absent.any(axis=2) != absent.all(axis=2)).any():
-            raise ValueError("a candidate is measured in all splits of a task or in none; so must errors say")
+            raise SettingsError(
+                "A candidate must be measured in all splits of a task or in none. Set its errors to NaN in "
+                "all splits of a task where one is missing, or leave that split out for all candidates."
+            )
         if absent.all(axis=(1, 2)).any():
-            raise ValueError("each task needs a candidate that was measured")
+            raise SettingsError("Each task needs a candidate that was measured; leave the others out.")
         if not ((errors >= 0) & (errors <= 1) | absent).all() or not (n_test > 0).all():
-            raise ValueError("errors must lie between 0 and 1, and n_test above 0")
+            raise SettingsError(
+                "Errors must lie between 0 and 1, and n_test above 0. Divide per cents by 100; 1e12 stands "
+                "for an n_test that is not known."
+            )
 
     @property
     def available(self) -> Flags:
@@ -61,10 +78,20 @@ class GroundTruth:
 
 
 def halvings(n_splits: int, n_halvings: int = 126, *, seed: int = 0) -> list[tuple[list[int], list[int]]]:
-    """Different ways to halve the splits: all there are (126 for ten splits), or so many at random."""
+    """Different ways to halve the splits: all there are (126 for ten splits), or so many at random.
+
+    Args:
+        n_splits: Of an odd number, the first half is the smaller one.
+        n_halvings: How many at most.
+        seed: Of the draw, where there are more.
+
+    Raises:
+        SettingsError: There are fewer than two splits.
+    """
     if n_splits < 2:
-        raise ValueError(
-            f"{n_splits} split cannot be halved; pass cross_fit=False, and say so beside the figures"
+        raise SettingsError(
+            f"{n_splits} split cannot be halved: measure each candidate on two splits or more, or pass "
+            f"cross_fit=False and say so beside the figures."
         )
     half, even = n_splits // 2, n_splits % 2 == 0
     n_all = math.comb(n_splits, half) // (2 if even else 1)

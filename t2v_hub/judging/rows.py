@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.selection.metrics import Judge, Row
-from benchmarks.selection.truth import Array
+from t2v_hub.judging.metrics import Judge, Row
+from t2v_hub.judging.truth import Array
 
 Leave = Literal["task", "source"]
 

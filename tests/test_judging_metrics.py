@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import weightedtau
 
-from benchmarks.selection import rows
-from benchmarks.selection.metrics import Judge
-from benchmarks.selection.truth import GroundTruth, halvings
+from t2v_hub.judging import rows
+from t2v_hub.judging.metrics import Judge
+from t2v_hub.judging.truth import GroundTruth, halvings
 
 FIRST_AND_LAST = [(range(5), range(5, 10))]
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.stats import weightedtau
+from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.selection.truth import DECIMALS, Array, GroundTruth, halvings
+from t2v_hub.errors import SettingsError
+from t2v_hub.judging.truth import DECIMALS, Array, GroundTruth, halvings
 
 Policy = ArrayLike | Callable[[int, int], ArrayLike]
 """Scores ``(n_candidates,)``, ``(n_tasks, n_candidates)`` or ``(n_tasks, n_candidates, n_splits)``, or a
@@ -88,6 +88,9 @@ class Judge:
         n_bootstrap: Samples of the tasks, for the intervals.
         coverage: Of the intervals.
         seed: Of the halvings and of the bootstrap.
+
+    Raises:
+        SettingsError: There is one split, and it is to be halved.
     """
 
     def __init__(
@@ -137,6 +140,9 @@ class Judge:
         """A policy that gives scores; equal ones are in random order, and NaN is behind all others.
 
         Scores per split are judged on the test images of their own split.
+
+        Raises:
+            SettingsError: The scores are of another shape than the errors.
         """
         order = self._order(scores, higher_is_better)
         first = [_first(order[..., s]) for s in range(order.shape[2])]
@@ -156,12 +162,19 @@ class Judge:
         return Row(name, error, self.oracle_error, error_3, hit, tau)
 
     def chosen(self, name: str, choice: ArrayLike) -> Row:
-        """A policy that names one candidate per task, ``(n_tasks,)``, or per task and split."""
+        """A policy that names one candidate per task, ``(n_tasks,)``, or per task and split.
+
+        Raises:
+            SettingsError: It names one that is left out for the task.
+        """
         numbers = np.asarray(choice, np.int64)
         scores = np.ones((*self.truth.available.shape, *numbers.shape[1:]))
         np.put_along_axis(scores, np.expand_dims(numbers, 1), 0.0, axis=1)
         if (scores[~self.truth.available] == 0).any():
-            raise ValueError(f"{name!r} chooses a candidate that is left out for the task")
+            raise SettingsError(
+                f"{name!r} chooses a candidate that is left out for the task; name another one there, or "
+                f"give scores to Judge.scored, which passes over it."
+            )
         row = self.scored(name, scores)
         unknown = np.full(row.error.shape, np.nan)
         return Row(name, row.error, row.reference, unknown, row.hit, unknown[0])
@@ -212,8 +225,9 @@ class Judge:
         values = values[..., None] if values.ndim < 3 else values
         wanted = (n_tasks, n_candidates, values.shape[-1])
         if wanted[2] not in (1, n_splits) or values.shape[:-1] not in (wanted[:2], wanted[1:2]):
-            raise ValueError(
-                f"scores of shape {np.shape(scores)} do not fit errors of {self.truth.errors.shape}"
+            raise SettingsError(
+                f"Scores of shape {np.shape(scores)} do not fit errors of {self.truth.errors.shape}; wanted "
+                f"(n_candidates,), (n_tasks, n_candidates) or all three."
             )
         values = np.broadcast_to(-values if higher_is_better else values, wanted)
         order = np.full(wanted, np.inf)
@@ -242,8 +256,6 @@ def _best_of(k: int, ranks: Array, chosen_by: Array, judged_by: Array) -> Array:
     n_tied, n_drawn = int(tied.sum()), k - int((ranks < last).sum())
     keep = ranks <= last
     ranks, tied, chosen_by, judged_by = ranks[keep], tied[keep], chosen_by[:, keep], judged_by[:, keep]
-    alike = (chosen_by[:, :, None] == chosen_by[:, None, :]) & (ranks[:, None] == ranks)
-    judged_by = np.einsum("dij,dj->di", alike, judged_by) / alike.sum(axis=2)
     order = np.lexsort((np.broadcast_to(ranks, chosen_by.shape), chosen_by), axis=-1)
     drawn = tied[order]
     before = np.cumsum(drawn, axis=1) - drawn  # tied candidates that are better
@@ -252,7 +264,18 @@ def _best_of(k: int, ranks: Array, chosen_by: Array, judged_by: Array) -> Array:
     none_before = np.array([math.comb(n_tied - a, n_drawn) / n_all for a in range(n_tied + 1)])
     this_one = np.array([math.comb(n_tied - a - 1, n_drawn - 1) / n_all for a in range(n_tied)] + [0.0])
     probability = np.where(drawn, this_one[before], none_before[before]) * (sure_before == 0)
-    result: Array = (probability * np.take_along_axis(judged_by, order, axis=1)).sum(axis=1)
+    alike = _runs(np.take_along_axis(chosen_by, order, axis=1), ranks[order])
+    sums = np.bincount(alike.ravel(), np.take_along_axis(judged_by, order, axis=1).ravel())
+    means = sums / np.bincount(alike.ravel())
+    result: Array = (probability * means[alike]).sum(axis=1)
+    return result
+
+
+def _runs(first: Array, second: Array) -> NDArray[np.int64]:
+    """Numbers of the runs of equal neighbours in each row, ``(n_rows, n)``; no two rows share one."""
+    new = np.ones(first.shape, np.bool_)
+    new[:, 1:] = (np.diff(first, axis=1) != 0) | (np.diff(second, axis=1) != 0)
+    result: NDArray[np.int64] = np.cumsum(new).reshape(first.shape) - 1
     return result
 
 
@@ -260,6 +283,8 @@ def _tau(ranks: Array, errors: Array) -> float:
     """Weighted Kendall tau of two orders, the first places counting most; 0 where either has none."""
     if np.ptp(ranks) == 0 or np.ptp(errors) == 0:
         return 0.0
+    from scipy.stats import weightedtau  # half a second to import
+
     return float(weightedtau(-ranks, -errors).statistic)
 
 
