@@ -43,3 +43,15 @@ def test_the_benchmarks_of_the_hub_find_nothing_wrong(part, words):
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     for text in words:
         assert text in result.stdout
+
+
+def test_the_benchmark_of_ranking_ranks_rightly():
+    """It compares what it times with plain NumPy, and drops the file from the cache."""
+    sizes = ["--rows", "300", "--filters", "256", "--tasks", "12", "--sample", "20", "--repeats", "1"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "ranking.py"), *sizes]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    rows = [line.split("|")[1].strip() for line in result.stdout.splitlines() if line.startswith("| ")]
+    assert {"read, cold", "symmetric, cold", "asymmetric, warm", "loop, symmetric (scaled)"} <= set(rows)
+    assert rows[-2:] == ["symmetric", "asymmetric"]

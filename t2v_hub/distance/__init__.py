@@ -1,0 +1,30 @@
+r"""Distances between task embeddings, and how sure they are.
+
+Every function takes ``(source, target)`` in that order: the task a checkpoint was trained on, then
+the task at hand. With F the Fisher vectors, u and v are ``F_source / (F_source + F_target)`` and
+``F_target / (F_source + F_target)``, elementwise.
+"""
+
+from t2v_hub.distance.formulas import ALPHA, DistanceName
+from t2v_hub.distance.pair import (
+    asymmetric_distance,
+    distance,
+    distance_standard_error,
+    recorded_standard_error,
+    replicates,
+    symmetric_distance,
+)
+from t2v_hub.distance.rows import distances, pairwise
+
+__all__ = [
+    "ALPHA",
+    "DistanceName",
+    "asymmetric_distance",
+    "distance",
+    "distance_standard_error",
+    "distances",
+    "pairwise",
+    "recorded_standard_error",
+    "replicates",
+    "symmetric_distance",
+]
