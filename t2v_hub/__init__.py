@@ -9,7 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from t2v_hub.catalog import Candidate, Catalog
+    from t2v_hub.catalog import Candidate, Catalog, Result
+    from t2v_hub.diagnostics import (
+        CrossDiversity,
+        Diversity,
+        Readiness,
+        cross_diversity,
+        diversity,
+        readiness,
+    )
     from t2v_hub.distance import (
         asymmetric_distance,
         distance_standard_error,
@@ -31,12 +39,16 @@ _HOMES = {
     "AutoSelector": "selector",
     "Candidate": "catalog",
     "Catalog": "catalog",
+    "CrossDiversity": "diagnostics",
+    "Diversity": "diagnostics",
     "HeadRecipe": "head",
     "ModelSelector": "selector",
     "Preprocessing": "probe",
     "ProbeNetwork": "probe",
     "RankedCandidate": "selector",
     "Ranking": "selector",
+    "Readiness": "diagnostics",
+    "Result": "catalog",
     "Space": "embedding",
     "T2VError": "errors",
     "T2VWarning": "errors",
@@ -44,9 +56,12 @@ _HOMES = {
     "TaskEmbedding": "embedding",
     "VariationalRecipe": "fisher.variational",
     "asymmetric_distance": "distance",
+    "cross_diversity": "diagnostics",
     "distance_standard_error": "distance",
     "distances": "distance",
+    "diversity": "diagnostics",
     "pairwise": "distance",
+    "readiness": "diagnostics",
     "symmetric_distance": "distance",
 }
 
@@ -54,12 +69,16 @@ __all__ = [
     "AutoSelector",
     "Candidate",
     "Catalog",
+    "CrossDiversity",
+    "Diversity",
     "HeadRecipe",
     "ModelSelector",
     "Preprocessing",
     "ProbeNetwork",
     "RankedCandidate",
     "Ranking",
+    "Readiness",
+    "Result",
     "Space",
     "T2VError",
     "T2VWarning",
@@ -67,9 +86,12 @@ __all__ = [
     "TaskEmbedding",
     "VariationalRecipe",
     "asymmetric_distance",
+    "cross_diversity",
     "distance_standard_error",
     "distances",
+    "diversity",
     "pairwise",
+    "readiness",
     "symmetric_distance",
 ]
 

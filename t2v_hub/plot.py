@@ -156,7 +156,8 @@ def plot_ranking(ranking: Ranking, path: Path | str | None = None) -> Figure:
     axes.tick_params(axis="y", length=0)
     more = f"; {left_out} more not shown" if left_out else ""
     axes.set_xlabel(f"{ranking.distance} distance, with 95 % interval{more}", fontsize=9)
-    title = f"Candidates for {_short(ranking.task.id)}; nearest on top"
+    first = "best" if ranking.n_loaded else "nearest"
+    title = f"Candidates for {_short(ranking.task.id)}; {first} on top"
     cut = f"\nnames without {_short(folder)}" if folder else ""
     axes.set_title(title + cut, fontsize=10, loc="left")
     if 0 < len(drawn) <= 8:

@@ -44,7 +44,9 @@ def test_the_commands():
     assert set(COMMANDS) == {
         "t2v embed",
         "t2v rank",
+        "t2v benchmark",
         "t2v compare",
+        "t2v diversity",
         "t2v demo",
         "t2v enrich",
         "t2v catalog",
@@ -53,6 +55,8 @@ def test_the_commands():
         "t2v catalog show",
         "t2v catalog remove",
         "t2v catalog sync",
+        "t2v catalog record",
+        "t2v catalog results",
         "t2v push",
         "t2v pull",
         "t2v card",

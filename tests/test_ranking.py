@@ -170,7 +170,7 @@ rank  checkpoint   distance ± s.e.  tie  nearest source task  prior  parameters
         ({"n_tied_beyond": 4}, "4 more cannot be told apart from the last group"),
         (
             {"skipped": ("org/x: it is damaged",)},
-            "Embeddings that could not be read and were left out (1):\n  org/x: it is",
+            "Could not be read, and was left out (1):\n  org/x: it is",
         ),
         ({"skipped": ("org/x: it",) * 9}, "… and 4 more (Ranking.skipped)"),
         ({"distance": "symmetric"}, "Distance    symmetric, smaller is better"),

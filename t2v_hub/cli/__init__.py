@@ -5,7 +5,22 @@ from typing import Annotated
 import typer
 
 from t2v_hub import __version__
-from t2v_hub.cli import card, catalog, compare, demo, embed, enrich, pull, push, rank, sync
+from t2v_hub.cli import (
+    benchmark,
+    card,
+    catalog,
+    compare,
+    demo,
+    diversity,
+    embed,
+    enrich,
+    pull,
+    push,
+    rank,
+    record,
+    results,
+    sync,
+)
 from t2v_hub.cli.output import reflowed
 from t2v_hub.cli.program import program, renamed
 
@@ -29,8 +44,12 @@ app = typer.Typer(
 embed.register(app)
 rank.register(app)
 compare.register(app)
+diversity.register(app)
+benchmark.register(app)
 app.add_typer(catalog.app, name="catalog")
 sync.register(catalog.app)
+record.register(catalog.app)
+results.register(catalog.app)
 push.register(app)
 pull.register(app)
 app.add_typer(card.app, name="card")

@@ -5,6 +5,7 @@ import shlex
 
 FLAGS = {
     "batch_size": "--batch-size",
+    "budget_s": "--budget",
     "config": "--config",
     "create_pr": "--create-pr",
     "device": "--device",
@@ -14,15 +15,18 @@ FLAGS = {
     "estimator": "--estimator",
     "filter": "--filter",
     "filters": "--filters",
+    "group_by": "--group-by",
     "image_column": "--image-column",
     "image_size": "--image-size",
     "label_column": "--label-column",
+    "max_images": "--max-images",
     "max_samples": "--max-samples",
     "n_labels": "--n-labels",
     "normalisation": "--normalisation",
     "parameters": "--parameters",
     "probe": "--probe",
     "publish_names": "--publish-names",
+    "refine": "--refine",
     "repo_type": "--repo-type",
     "revision": "--data-revision",
     "role": "--role",
@@ -40,6 +44,7 @@ PHRASES = {
     "Give the data set another name (name=), or leave names out.": (
         "Embed it again under another --name, or leave --publish-names out."
     ),
+    ", or bind them with AutoSelector.from_task(data)": "",
     "The head's strength must": "--head-strength must",
     "Pass 'cpu', or None for what is at hand.": "Give cpu, or leave --device out.",
     "Pass the DatasetDict, or leave": "Give the folder of all splits, or leave",

@@ -101,6 +101,7 @@ def task2vec_of(
     *,
     no_cache: bool,
     own: bool = False,
+    space: "Space | None" = None,
     **settings: Any,
 ) -> "Task2Vec":
     """A `Task2Vec` that measures in a space of the catalog: the most common one, or that of the probe.
@@ -111,6 +112,7 @@ def task2vec_of(
         probe: The probe, where it was given.
         no_cache: Whether to keep nothing.
         own: Only spaces of embeddings that were added on this machine.
+        space: The space, where it is settled already.
         **settings: What does not belong to a space.
 
     Raises:
@@ -118,9 +120,10 @@ def task2vec_of(
         ProbeNotFoundError: The space's probe is not at hand.
         EmbeddingMismatchError: The given probe is that of none of the catalog's spaces.
     """
-    from t2v_hub.selector.selector import most_common_space
+    from t2v_hub.selector.spaces import most_common_space
 
-    spaces = list(catalog.own_spaces() if own else catalog.spaces())
+    spaces = [space] if space is not None else list(catalog.own_spaces() if own else catalog.spaces())
+    settled = space is not None
     space = spaces[0] if spaces else most_common_space(catalog)  # before torch is imported
     from t2v_hub.probe import ProbeNetwork
     from t2v_hub.task2vec import Task2Vec
@@ -135,6 +138,11 @@ def task2vec_of(
         fitting = [space for space in spaces if space.probe_digest == network.digest]
         if not fitting:
             known = ", ".join(sorted({repr(space.probe) for space in spaces}))
+            if settled:
+                raise EmbeddingMismatchError(
+                    f"The distance was learned in a space of {known}, whose weights are not those of "
+                    f"{probe!r}. Leave --probe out, or say where the same weights lie."
+                )
             raise EmbeddingMismatchError(
                 f"No embedding in {str(catalog.path)!r} was measured with the weights of {probe!r}; its "
                 f"probes are {known}. Leave --probe out, or name one of those."
@@ -142,7 +150,7 @@ def task2vec_of(
         space = fitting[0]
         cache = False if no_cache else None
         embedder = Task2Vec.for_space(space, probe=network, progress=output.progress, cache=cache, **settings)
-    output.note(f"measuring in space {space.id} of the catalog")
+    output.note(f"measuring in space {space.id} of the {'learned distance' if settled else 'catalog'}")
     return embedder
 
 

@@ -11,12 +11,16 @@ import typer
 
 _DATA = "Data"
 _MEASURING = "Measuring"
+_SECOND_STAGE = "Second stage (loads candidates; the task must be images)"
 _SPACE = "What the embedding means (all embeddings to be compared need the same)"
 
 EstimatorName = Literal["monte_carlo", "exact", "empirical", "variational"]
 SmallClassesName = Literal["error", "keep", "drop"]
 SamplingName = Literal["natural", "balanced"]
 DtypeName = Literal["float32", "float64", "bfloat16"]
+ScoreName = Literal[
+    "logme", "leep", "nce", "h_score", "transrate", "knn_accuracy", "ridge_accuracy", "ridge_loss"
+]
 HeadName = Literal["l2", "cv", "entropy", "adam"]
 
 
@@ -57,6 +61,48 @@ Picture = Annotated[
         metavar="FILE",
         callback=check_picture,
         help="Also save a picture (.png, .pdf or .svg). Default: none.",
+    ),
+]
+
+Refine = Annotated[
+    int | None,
+    _option(
+        "--refine",
+        metavar="K",
+        min=1,
+        panel=_SECOND_STAGE,
+        help="Load this many candidates and put them first, by what their features say of the images. One "
+        "that fails is named, and the next takes its place. Default: none.",
+    ),
+]
+Budget = Annotated[
+    float | None,
+    _option(
+        "--budget",
+        metavar="SECONDS",
+        min=0,
+        panel=_SECOND_STAGE,
+        help="Load candidates until this time is used, one in any case; with --refine at most that many. "
+        "Default: no limit of time.",
+    ),
+]
+ScoreOption = Annotated[
+    ScoreName | None,
+    _option(
+        "--score",
+        panel=_SECOND_STAGE,
+        help="By what loaded candidates are ordered. leep and nce need a head of the checkpoint's own. "
+        "Default: ridge_loss.",
+    ),
+]
+MaxImages = Annotated[
+    int | None,
+    _option(
+        "--max-images",
+        metavar="N",
+        min=2,
+        panel=_SECOND_STAGE,
+        help="Images on which they are scored; two per class where that is more. Default: 600.",
     ),
 ]
 

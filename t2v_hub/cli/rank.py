@@ -1,29 +1,27 @@
 """``t2v rank``: a catalog's candidates for a task, best first."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from t2v_hub.cli import options as opt
 from t2v_hub.cli import repository as hub
 from t2v_hub.cli.conditions import conditions, known_values
-from t2v_hub.cli.measuring import check_probe, given, images, task2vec, task2vec_of
-from t2v_hub.cli.output import Output, reflowed, session
+from t2v_hub.cli.measuring import given
+from t2v_hub.cli.output import reflowed, session
 from t2v_hub.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-    from t2v_hub.catalog import Catalog
-    from t2v_hub.embedding import TaskEmbedding
-    from t2v_hub.selector import Origin
 
 _EXAMPLES = """[bold]Examples[/bold]
 
 $ t2v rank photos.safetensors --top-k 5 --explain 1
 
 $ t2v rank ./photos --where licence=apache-2.0,mit --where 'parameters<=30M'
+
+$ t2v rank ./photos --refine 3
 
 $ t2v rank ./photos --catalog ./shared-catalog --json"""
 
@@ -71,6 +69,20 @@ def rank(
             help="asymmetric favours checkpoints that were trained on complex tasks. Default: asymmetric.",
         ),
     ] = None,
+    model2vec: Annotated[
+        Path | None,
+        typer.Option(
+            "--model2vec",
+            metavar="FILE",
+            show_default=False,
+            help="Rank by distances that were learned from measured errors, from the file that "
+            "Model2Vec.save wrote. Default: none.",
+        ),
+    ] = None,
+    refine: opt.Refine = None,
+    budget: opt.Budget = None,
+    score: opt.ScoreOption = None,
+    max_images: opt.MaxImages = None,
     explain: Annotated[
         int | None,
         typer.Option(
@@ -119,10 +131,15 @@ def rank(
     last, by what is known of them. A task given as images is measured in the catalog's own space; one given
     as an embedding file is ranked at once, without torch. Distances say what is worth trying first, not how
     accurate it will be.
+
+    With --refine or --budget some candidates are loaded, the nearest and those of the highest prior by turns,
+    and come first, ordered by what their features say of the images: an error is predicted for each, ties are
+    marked by differences image by image, and a line says whether the ranking adds anything to the prior.
     """
     with session(as_json=as_json, quiet=quiet, kept=not no_cache) as output:
         from t2v_hub.catalog import Catalog
-        from t2v_hub.selector import ModelSelector
+        from t2v_hub.cli.target import target
+        from t2v_hub.selector import Loading, ModelSelector
 
         wanted = conditions(where or ())
         candidates = Catalog() if catalog is None else Catalog.load(catalog)
@@ -145,11 +162,45 @@ def rank(
             no_cache=no_cache,
         )
         from_hub = catalog is None
-        embedding, origin = _task(
-            output, candidates, task, data_options, settings, from_hub=from_hub, endpoint=endpoint
+        stage = given(refine=refine, score=score, max_images=max_images)
+        if budget is not None:
+            stage["budget_s"] = budget  # 0 is a time, too
+        if (score or max_images) and not refine and budget is None:
+            name = "--score" if score else "--max-images"
+            raise SettingsError(f"{name} goes with --refine or --budget; without these nothing is loaded.")
+        fit = None
+        if model2vec is not None:
+            if distance is not None:
+                raise SettingsError(f"--model2vec is a distance of its own; leave --distance {distance} out.")
+            from t2v_hub.model2vec import Model2Vec
+
+            fit = Model2Vec.load(model2vec)
+        found = target(
+            output,
+            candidates,
+            task,
+            data_options,
+            settings,
+            fit=fit,
+            from_hub=from_hub,
+            with_images=bool(refine) or budget is not None,
+            endpoint=endpoint,
         )
-        selector = ModelSelector(candidates, task=embedding, origin=origin, **given(distance=distance))
-        ranking = selector.rank(top_k=top_k, where=wanted or None)
+        loading = Loading(
+            cache=False if no_cache else None,
+            endpoint=endpoint,
+            progress=output.progress,
+            **given(device=device, batch_size=batch_size),
+        )
+        selector = ModelSelector(
+            candidates,
+            task=found.embedding,
+            images=found.images,
+            origin=found.origin,
+            loading=loading,
+            **given(distance=fit or distance),
+        )
+        ranking = selector.rank(top_k=top_k, where=wanted or None, **stage)
         text: list[Text | str]
         text, values = [_styled(str(ranking))], dict(ranking.to_dict())
         if wanted and len(candidates) and ranking.n_filtered == len(candidates):
@@ -182,53 +233,3 @@ def _styled(table: str) -> "Text":
     text.highlight_regex(r"(?m)^(Task|Probe|Distance|Candidates) ", "dim")
     text.highlight_regex(r"(?m)^rank  .*$", "bold")
     return text
-
-
-def _task(
-    output: Output,
-    catalog: "Catalog",
-    task: str,
-    data_options: dict[str, Any],
-    settings: dict[str, Any],
-    *,
-    from_hub: bool,
-    endpoint: str | None,
-) -> "tuple[TaskEmbedding, Origin | None]":
-    """The embedding in the file, or of the images measured in a space of the catalog; and its origin."""
-    from t2v_hub.selector.origin import names_data_set, own_space, stored_task, up_to_date
-
-    if Path(task).suffix != ".safetensors":
-        from t2v_hub.selector.selector import most_common_space
-
-        if not from_hub:
-            most_common_space(catalog)  # a catalog without any embedding is named before the data is loaded
-        check_probe(settings.get("probe"))
-        on_hub = names_data_set(task) and not data_options  # its card may hold its embedding
-        found = None if on_hub else images(output, task, seed=settings.get("seed"), **data_options)
-        probe, no_cache = settings.pop("probe", None), bool(settings.pop("no_cache", False))
-        if not from_hub or own_space(catalog) is not None:
-            embedder = task2vec_of(catalog, output, probe, no_cache=no_cache, own=from_hub, **settings)
-        else:
-            embedder = task2vec(output, probe, no_cache=no_cache, **settings)
-        stored = stored_task(task, embedder, settings, endpoint=endpoint, token=None) if on_hub else None
-        if stored is not None:
-            output.note(f"the card of {task} holds its embedding; no image is read")
-        elif found is None:
-            found = images(output, task, seed=settings.get("seed"))
-        multi_label = found is not None and found.info.multi_label
-        space = embedder.space(multi_label=multi_label) if stored is None else stored.space
-        origin = up_to_date(catalog, space, endpoint=endpoint, token=None) if from_hub else None
-        return stored or embedder.embed(found), origin  # measured last: that takes minutes
-    names = {"revision": "data-revision"}
-    unused = [f"--{names.get(key, key).replace('_', '-')}" for key in (*data_options, *settings)]
-    if unused:
-        raise SettingsError(
-            f"{task!r} is an embedding already; {', '.join(unused)} cannot change how it was measured. Leave "
-            f"that out, or give the images."
-        )
-    from t2v_hub.embedding import TaskEmbedding
-
-    embedding = TaskEmbedding.load(task)
-    if not from_hub:
-        return embedding, None
-    return embedding, up_to_date(catalog, embedding.space, endpoint=endpoint, token=None)

@@ -26,11 +26,13 @@ class LoadedNetwork:
         module: The network in evaluation mode, float32, on the CPU.
         head: Name of its classification head, `OUTPUT` where it has none, None where unknown.
         preprocessing: Its images' recipe.
+        trained_head: Whether the files hold the head's weights; False where it was drawn afresh.
     """
 
     module: nn.Module
     head: str | None
     preprocessing: Preprocessing
+    trained_head: bool = True
 
 
 def load_network(files: ModelFiles, *, trust_remote_code: bool = False) -> LoadedNetwork:
@@ -191,10 +193,13 @@ def _transformers_network(files: ModelFiles, *, trust_remote_code: bool) -> Load
     known = type(config) in AutoModelForImageClassification._model_mapping
     remote = "AutoModelForImageClassification" in getattr(config, "auto_map", {})
     factory = AutoModelForImageClassification if known or remote else AutoModel
-    module = _from_pretrained(factory, files, config, trust_remote_code)
+    module, trained_head = _from_pretrained(factory, files, config, trust_remote_code)
     preprocessing = _transformers_preprocessing(files, config)
     return LoadedNetwork(
-        module, None if factory is AutoModelForImageClassification else OUTPUT, preprocessing
+        module,
+        None if factory is AutoModelForImageClassification else OUTPUT,
+        preprocessing,
+        trained_head=trained_head,
     )
 
 
@@ -209,7 +214,7 @@ def _transformers_checkpoint(
         config.num_labels = n_classes
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: code for code, label in enumerate(labels)}
-    return _from_pretrained(AutoModelForImageClassification, files, config, trust_remote_code)
+    return _from_pretrained(AutoModelForImageClassification, files, config, trust_remote_code)[0]
 
 
 def _transformers_config(files: ModelFiles, trust_remote_code: bool) -> Any:
@@ -221,7 +226,10 @@ def _transformers_config(files: ModelFiles, trust_remote_code: bool) -> Any:
         raise ProbeError(f"transformers cannot read the configuration of {files.name!r}: {error}") from error
 
 
-def _from_pretrained(factory: Any, files: ModelFiles, config: Any, trust_remote_code: bool) -> nn.Module:
+def _from_pretrained(
+    factory: Any, files: ModelFiles, config: Any, trust_remote_code: bool
+) -> tuple[nn.Module, bool]:
+    """The network, and whether all of its weights, its head's too, are those of the files."""
     from safetensors import SafetensorError
 
     try:
@@ -250,8 +258,7 @@ def _from_pretrained(factory: Any, files: ModelFiles, config: Any, trust_remote_
             f"The weights of {files.name!r} do not fit its configuration: {len(in_backbone)} tensors are "
             f"absent or of another shape ({', '.join(in_backbone[:4])}). Take the weights that belong to it."
         )
-    result: nn.Module = module.eval()
-    return result
+    return module.eval(), not (missing or mismatched)
 
 
 @contextlib.contextmanager

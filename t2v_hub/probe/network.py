@@ -157,7 +157,7 @@ class ProbeNetwork:
             recipe, found_head = preprocessing or loaded.preprocessing, loaded.head
         if image_size is not None:
             recipe = recipe.resized(image_size)
-        head = head or found_head or _find_head(module, name, recipe)
+        head = head or found_head or find_head(module, name, recipe)
         if head != OUTPUT and head not in dict(module.named_modules()):
             names = [key for key, child in module.named_modules() if isinstance(child, nn.Linear)]
             raise HeadNotFoundError(
@@ -311,7 +311,7 @@ def _vector(output: Any) -> Tensor:
     return tensor.mean(dim=(2, 3)) if tensor.dim() == 4 else tensor  # a map of features
 
 
-def _find_head(module: nn.Module, name: str, preprocessing: Preprocessing) -> str:
+def find_head(module: nn.Module, name: str, preprocessing: Preprocessing) -> str:
     """Name of the linear layer whose output is the network's output.
 
     Raises:

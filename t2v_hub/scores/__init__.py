@@ -9,7 +9,7 @@ from t2v_hub.scores.features import layer_means
 from t2v_hub.scores.neighbours import knn_accuracy
 from t2v_hub.scores.predictions import leep, nce
 from t2v_hub.scores.registry import SCORES, Score, score
-from t2v_hub.scores.ridge import PENALTIES, ridge_accuracy, ridge_loss
+from t2v_hub.scores.ridge import PENALTIES, ridge_accuracy, ridge_loss, ridge_outcomes
 from t2v_hub.scores.separation import h_score, transrate
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "nce",
     "ridge_accuracy",
     "ridge_loss",
+    "ridge_outcomes",
     "score",
     "transrate",
 ]

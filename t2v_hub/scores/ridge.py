@@ -55,6 +55,33 @@ def ridge_accuracy(features: ArrayLike, labels: ArrayLike, *, balanced: bool = F
     return _best(features, labels, balanced=balanced).accuracy
 
 
+def ridge_outcomes(features: ArrayLike, labels: ArrayLike, *, balanced: bool = False) -> Array:
+    """Whether the ridge probe classifies each image right when it was fitted without that image.
+
+    Outcomes of several checkpoints on the same images can be compared in pairs, which tells them apart much
+    sooner than their accuracies do: what is hard for one is mostly hard for the other.
+
+    Args:
+        features: As in `ridge_accuracy`.
+        labels: As in `ridge_accuracy`.
+        balanced: As in `ridge_accuracy`.
+
+    Returns:
+        ``(n,)`` numbers in ``[0, 1]``: 1 for a hit, 0 for a miss, 1/m where m classes are equally likely and
+        the image's own is among them. Their mean is `ridge_accuracy` (where ``balanced``, the mean over
+        classes of each class's mean).
+
+    Raises:
+        LabelError: Labels of a single class, or none at all.
+        SettingsError: Features of another shape.
+        ProbeOutputError: Features that are not finite.
+
+    References:
+        As for `ridge_accuracy`.
+    """
+    return _best(features, labels, balanced=balanced).outcomes
+
+
 def ridge_loss(features: ArrayLike, labels: ArrayLike, *, balanced: bool = False) -> float:
     """Mean squared leave-one-out error of the ridge probe's one-hot predictions; **smaller is better**.
 
@@ -80,10 +107,15 @@ def ridge_loss(features: ArrayLike, labels: ArrayLike, *, balanced: bool = False
     return _best(features, labels, balanced=balanced).loss
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _LeftOut:
     loss: float
-    accuracy: float
+    outcomes: Array  # (n,)
+    share: Array  # (n,) of sum 1, what each image counts
+
+    @property
+    def accuracy(self) -> float:
+        return min(float(self.share @ self.outcomes), 1.0)
 
 
 def _best(features: ArrayLike, labels: ArrayLike, *, balanced: bool) -> _LeftOut:
@@ -110,13 +142,14 @@ def _best(features: ArrayLike, labels: ArrayLike, *, balanced: bool) -> _LeftOut
         residuals /= (1 - leverages[:, place])[:, None]
         loss = float(share @ np.square(residuals).sum(axis=1))
         if best is None or loss < best.loss * (1 - 1e-12):
-            best = _LeftOut(loss, _accuracy(one_hot - residuals, classes, share))
+            best = _LeftOut(loss, _outcomes(one_hot - residuals, classes), share)
     assert best is not None
     return best
 
 
-def _accuracy(predictions: Array, classes: Classes, share: Array) -> float:
+def _outcomes(predictions: Array, classes: Classes) -> Array:
     largest = predictions.max(axis=1, keepdims=True)
     first = predictions >= largest - _TIE
     own = first[np.arange(len(predictions)), classes.codes]
-    return float(min(share @ (own / first.sum(axis=1)), 1.0))
+    result: Array = own / first.sum(axis=1)
+    return result

@@ -1,7 +1,7 @@
 """Where the candidates of a ranking come from, and how old what is known of them is."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -42,11 +42,25 @@ class Origin:
         return text if self.failure is None else f"{text}; not brought up to date now: {self.failure}"
 
 
-def up_to_date(catalog: Catalog, space: Space, *, endpoint: str | None, token: str | bool | None) -> Origin:
+def up_to_date(
+    catalog: Catalog,
+    space: Space,
+    *,
+    endpoint: str | None,
+    token: str | bool | None,
+    learned: Collection[str] = (),
+) -> Origin:
     """Bring a catalog up to date with the Hub, where that can be reached.
 
+    Args:
+        catalog: The catalog.
+        space: Of which embeddings are wanted.
+        endpoint: Address of another Hub.
+        token: Access token.
+        learned: Candidates that have a distance without any embedding.
+
     Raises:
-        EmptyCatalogError: No candidate has an embedding in that space.
+        EmptyCatalogError: No candidate has an embedding in that space, or a learned distance.
     """
     from t2v_hub.hub import Connection
 
@@ -58,7 +72,7 @@ def up_to_date(catalog: Catalog, space: Space, *, endpoint: str | None, token: s
     except (HubError, StorageError) as error:  # a catalog that one may only read can still be ranked
         failure = error
     latest = next(iter(catalog.synced(space=space)), None)
-    if space not in catalog.spaces():
+    if space not in catalog.spaces() and not any(id in catalog for id in learned):
         raise EmptyCatalogError(_nothing(catalog, space, connection.endpoint, failure)) from failure
     return Origin(str(catalog.path), latest, None if failure is None else str(failure))
 

@@ -1,109 +1,25 @@
 """`Ranking`: candidates, best first, and how sure their order is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, overload
 
-from t2v_hub.catalog import Candidate
 from t2v_hub.distance import DistanceName
 from t2v_hub.embedding import Json, Space, TaskInfo
 from t2v_hub.errors import MissingDependencyError, SettingsError
 from t2v_hub.selector.origin import Origin
+from t2v_hub.selector.plain import EMPTY, item_to_dict, origin_to_dict, refinement_to_dict
+from t2v_hub.selector.ranked import RankedCandidate
+from t2v_hub.selector.second_stage import Refinement
 
 if TYPE_CHECKING:
     import pandas
-    import torch
 
 SCHEMA = "t2v-ranking/1"
 
-
-@dataclass(frozen=True)
-class RankedCandidate:
-    """A candidate's place in a ranking.
-
-    Attributes:
-        candidate: The checkpoint.
-        distance: From its nearest source task to the task at hand; None without an embedding in
-            the task's space.
-        standard_error: Of the distance; None where it is not known.
-        prior: The checkpoint's upstream accuracy; None where it is not known.
-        interval: Distance less and plus 1.96 standard errors.
-        tie_group: Number of the group, from 1, whose members' distances cannot be told apart from
-            that of the group's first.
-        reason: Why it stands here, in a few words.
-        rank: Its place among all that were ranked, from 1.
-        source_task: Id of the nearest source task.
-        complexity: What the asymmetric distance takes off for the complexity of the source task;
-            None for other distances, and for candidates so far down that their embedding was not opened.
-        gap: How much further the next candidate is; None where it has no distance or there is none.
-        gap_error: Standard error of the gap; None where it is not known.
-        tied: Ids of all in the tie group, this one included, best first.
-        endpoint: Address of the Hub whose card told of it; None for what was added on this machine.
-    """
-
-    candidate: Candidate
-    distance: float | None
-    standard_error: float | None
-    prior: float | None
-    interval: tuple[float, float] | None
-    tie_group: int
-    reason: str
-    rank: int
-    source_task: str | None = None
-    complexity: float | None = None
-    gap: float | None = None
-    gap_error: float | None = None
-    tied: tuple[str, ...] = ()
-    endpoint: str | None = None
-
-    def load(
-        self,
-        data: object = None,
-        *,
-        revision: str | None = None,
-        endpoint: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: Path | str | None = None,
-    ) -> "torch.nn.Module":
-        """The checkpoint as a network that is ready to be fine-tuned.
-
-        Args:
-            data: Labelled images, anything that `t2v_hub.data.load` takes; the network then gets a
-                fresh head with one output per class, and the names of the classes.
-            revision: Commit to load; the candidate's own by default.
-            endpoint: Address of the Hub; by default the one whose card told of the checkpoint.
-            token: Access token. By default the one that ``hf auth login`` left, but only for the Hub that it
-                is for: a catalog, which others may have made, can name any address.
-            cache_dir: Where to keep what is fetched, in place of the Hugging Face cache.
-
-        Raises:
-            CheckpointError: The checkpoint does not load; the message says why.
-        """
-        from t2v_hub.probe import load_checkpoint
-
-        candidate = self.candidate
-        if endpoint is None and self.endpoint is not None:
-            endpoint = self.endpoint
-            token = False if token is None and not _is_default(endpoint) else token
-        names: Sequence[str] | None = None
-        n_classes: int | None = None
-        if data is not None:
-            from t2v_hub.data import load as load_data
-
-            info = load_data(data).info
-            names, n_classes = (info.class_names, None) if info.class_names else (None, info.n_classes)
-        return load_checkpoint(
-            candidate.id,
-            library=candidate.library,
-            revision=candidate.revision if revision is None else revision,
-            class_names=names,
-            n_classes=n_classes,
-            endpoint=endpoint,
-            token=token,
-            cache_dir=cache_dir,
-        )
+RankedBy = DistanceName | Literal["model2vec"]
+"""By which distance a ranking was made; ``model2vec``: a learned one."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,19 +34,24 @@ class Ranking(Sequence[RankedCandidate]):
         alpha: Weight of the complexity term, where the distance has one.
         n_considered: Candidates in the catalog.
         n_filtered: Those that ``where`` left out.
-        n_without_embedding: Those of the rest without a readable embedding in the space; they come
-            after all others, by prior.
+        n_without_embedding: Those of the rest without a readable embedding in the space, and without a
+            learned distance; they come after all others, by prior.
         n_tied_beyond: Candidates after the last that cannot be told apart from the last group.
         skipped: What could not be read, in words.
         n_measured: Images of the task that were measured, of the ``task.n_samples`` in the data set;
             None where it is not known.
         origin: Where the candidates come from; None where a catalog was given.
+        n_learned_from: Checkpoints from whose measured errors the distance ``model2vec`` was learned; None
+            for other distances.
+        n_learned_tasks: On how many tasks these errors were measured; 0 where an older file does not say.
+        n_experience: Other tasks with recorded errors of these candidates, by which the prior goes first.
+        refinement: What the second stage did; None where no candidate was to be loaded.
     """
 
     items: tuple[RankedCandidate, ...]
     task: TaskInfo
     space: Space
-    distance: DistanceName
+    distance: RankedBy
     alpha: float
     n_considered: int
     n_filtered: int = 0
@@ -139,6 +60,10 @@ class Ranking(Sequence[RankedCandidate]):
     skipped: tuple[str, ...] = ()
     n_measured: int | None = None
     origin: Origin | None = None
+    n_learned_from: int | None = None
+    n_learned_tasks: int | None = None
+    n_experience: int = 0
+    refinement: Refinement | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -192,6 +117,16 @@ class Ranking(Sequence[RankedCandidate]):
         return tuple(sorted(self.ranked))
 
     @property
+    def n_loaded(self) -> int:
+        """How many candidates the second stage loaded; they come first."""
+        return 0 if self.refinement is None else self.refinement.n_loaded
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Why a candidate could not be loaded, by its id; it keeps its place after those that could."""
+        return {} if self.refinement is None else self.refinement.failed
+
+    @property
     def weights(self) -> tuple[float, ...]:
         """How much of a search each candidate deserves, aligned with `ranked`; they sum to 1.
 
@@ -226,15 +161,19 @@ class Ranking(Sequence[RankedCandidate]):
             "space": self.space.id,
             "probe": self.space.probe,
             "distance": self.distance,
-            "alpha": self.alpha if self.distance == "asymmetric" else None,
+            "alpha": self.alpha if self.distance in ("asymmetric", "model2vec") else None,
             "n_considered": self.n_considered,
             "n_filtered": self.n_filtered,
             "n_without_embedding": self.n_without_embedding,
             "n_tied_beyond": self.n_tied_beyond,
-            "origin": None if self.origin is None else _origin_to_dict(self.origin),
+            "origin": None if self.origin is None else origin_to_dict(self.origin),
             "skipped": list(self.skipped),
+            "n_learned_from": self.n_learned_from,
+            "n_learned_tasks": self.n_learned_tasks,
+            "n_experience": self.n_experience,
+            "refinement": None if self.refinement is None else refinement_to_dict(self.refinement),
             "candidates": [
-                _item_to_dict(item, weight) for item, weight in zip(self.items, self.weights, strict=True)
+                item_to_dict(item, weight) for item, weight in zip(self.items, self.weights, strict=True)
             ],
         }
 
@@ -253,61 +192,6 @@ class Ranking(Sequence[RankedCandidate]):
                 "Ranking.to_pandas needs pandas, which is not installed: pip install 't2v-hub[pandas]'. "
                 "Ranking.to_dict needs nothing."
             ) from error
-        columns = _item_to_dict(_EMPTY, 0.0).keys()
-        rows = [_item_to_dict(item, weight) for item, weight in zip(self.items, self.weights, strict=True)]
+        columns = item_to_dict(EMPTY, 0.0).keys()
+        rows = [item_to_dict(item, weight) for item, weight in zip(self.items, self.weights, strict=True)]
         return pandas.DataFrame(rows, columns=list(columns))
-
-
-def _item_to_dict(item: RankedCandidate, weight: float) -> dict[str, Json]:
-    candidate = item.candidate
-    interval: list[Json] | None = None
-    if item.interval is not None:
-        interval = [_finite(bound) for bound in item.interval]
-    return {
-        "rank": item.rank,
-        "id": candidate.id,
-        "revision": candidate.revision,
-        "library": candidate.library,
-        "distance": _finite(item.distance),
-        "standard_error": _finite(item.standard_error),
-        "interval": interval,
-        "tie_group": item.tie_group,
-        "weight": weight,
-        "prior": _finite(item.prior),
-        "source": candidate.source,
-        "source_task": item.source_task,
-        "complexity": _finite(item.complexity),
-        "gap": _finite(item.gap),
-        "gap_error": _finite(item.gap_error),
-        "reason": item.reason,
-        "parameters": candidate.parameters,
-        "licence": candidate.licence,
-        "downloads": candidate.downloads,
-        "likes": candidate.likes,
-        "gated": candidate.gated,
-        "endpoint": item.endpoint,
-    }
-
-
-def _origin_to_dict(origin: Origin) -> dict[str, Json]:
-    report = origin.report
-    return {
-        "catalog": origin.path,
-        "endpoint": None if report is None else report.endpoint,
-        "synced_at": None if report is None else report.synced_at,
-        "failure": origin.failure,
-    }
-
-
-def _is_default(endpoint: str) -> bool:
-    """Whether an address is the one that a client takes by default, which the stored token is for."""
-    from huggingface_hub import constants
-
-    return endpoint.rstrip("/") == constants.ENDPOINT.rstrip("/")
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-_EMPTY = RankedCandidate(Candidate("none"), None, None, None, None, 0, "", 0)

@@ -1,0 +1,247 @@
+"""`FeatureReader`: loads checkpoints, one at a time, and reads off what they make of a task's images."""
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from t2v_hub.catalog import Library
+from t2v_hub.errors import CheckpointError, ProbeError, ProbeOutputError, SettingsError
+from t2v_hub.features.images import ScoredImages
+from t2v_hub.features.store import Features, FeatureStore, feature_key
+from t2v_hub.fisher import frozen
+from t2v_hub.passes import Passes
+from t2v_hub.probe import ProbeNetwork
+from t2v_hub.probe.files import ModelFiles, find_model
+from t2v_hub.probe.loading import OUTPUT, load_network
+from t2v_hub.probe.network import find_head
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CHUNK_BYTES = 1 << 20
+
+_Part = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the weights of a candidate are.
+
+    Attributes:
+        id: Repository on the Hub, timm's name, or a local folder or file.
+        revision: Commit, branch or tag of the repository.
+        library: What it is expected to be; None takes what the files say.
+        endpoint: Address of another Hub.
+        token: Access token, where it is not the one that ``hf auth login`` left; False for none.
+    """
+
+    id: str
+    revision: str | None = None
+    library: Library | None = None
+    endpoint: str | None = None
+    token: str | bool | None = field(default=None, repr=False)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine."""
+        return Path(self.id).expanduser().exists()
+
+    def files(self) -> ModelFiles:
+        """Its files, fetched where they are not on this machine.
+
+        Raises:
+            CheckpointError: They cannot be had, or are of another library.
+        """
+        try:
+            files = find_model(self.id, revision=self.revision, endpoint=self.endpoint, token=self.token)
+        except ProbeError as error:
+            raise CheckpointError(f"Cannot load checkpoint {self.id!r}: {error}") from error
+        if self.library is not None and files.library != self.library:
+            raise CheckpointError(
+                f"{self.id!r} is a {files.library} checkpoint, not one of {self.library} as its candidate "
+                f"says. Correct the catalog."
+            )
+        return files
+
+
+class FeatureReader:
+    """Features and predictions of checkpoints on one task's images.
+
+    Args:
+        images: The images.
+        store: What was measured before.
+        device: Where to measure; None for what accelerate chooses.
+        batch_size: Images per pass on an accelerator.
+        progress: Whether to show bars (on a terminal).
+
+    Raises:
+        SettingsError: There is no such device.
+    """
+
+    def __init__(
+        self,
+        images: ScoredImages,
+        store: FeatureStore,
+        *,
+        device: str | None = None,
+        batch_size: int = 32,
+        progress: bool = True,
+    ) -> None:
+        self.images = images
+        self.store = store
+        self.device = _device(device)
+        self.batch_size = batch_size
+        self.progress = progress
+
+    @torch.inference_mode(False)  # the caller's may be on; nothing can be differentiated in it
+    def read(self, checkpoint: Checkpoint) -> Features:
+        """Features of all images in float32, from the store where they were measured before.
+
+        A checkpoint on the Hub whose commit is known is not even fetched then.
+
+        Raises:
+            CheckpointError: It does not load; the message says why.
+            ProbeOutputError: Its features are not finite.
+            ImageError: An image cannot be prepared for it.
+            InsufficientMemoryError: Not even one image fits into memory.
+        """
+        files: ModelFiles | None = None
+        identity = _by_commit(checkpoint)
+        if identity is None:
+            files = checkpoint.files()
+            identity = _by_files(checkpoint, files)
+        key = feature_key(identity, self.images.digest)
+        known = self.store.load(key, n=len(self.images))
+        if known is None:
+            known = self._measure(checkpoint.id, checkpoint.files() if files is None else files)
+            self.store.save(key, known)
+        return known
+
+    def _measure(self, id: str, files: ModelFiles) -> Features:
+        try:
+            loaded = load_network(files)
+            head = loaded.head or find_head(loaded.module, files.name, loaded.preprocessing)
+            network = ProbeNetwork(
+                loaded.module,
+                files.name,
+                head=head,
+                preprocessing=loaded.preprocessing,
+                revision=files.revision,
+                owned=True,
+            ).placed(self.device, torch.float32)
+        except ProbeError as error:
+            raise CheckpointError(f"Cannot load checkpoint {id!r}: {error}") from error
+        pixels = self.images.pixels(network.preprocessing)
+        passes = Passes(network, pixels, batch_size=self.batch_size)
+        answers = _Answers(network, trained_head=loaded.trained_head)
+        parts: list[_Part] = []
+        with frozen(network.module), answers, self._bar(id, len(pixels)) as bar:
+
+            def work(part: range) -> _Part:
+                return answers.of(passes.inputs(part), len(part))
+
+            for part, found in passes.over(range(len(pixels)), work):
+                parts.append(found)
+                bar.update(len(part))
+        predictions = [own for _, own in parts if own is not None]
+        result = Features(
+            np.concatenate([own for own, _ in parts]), np.concatenate(predictions) if predictions else None
+        )
+        for what, rows in (("features", result.features), ("predictions", result.predictions)):
+            if rows is not None and not np.isfinite(rows).all():
+                bad = int((~np.isfinite(rows).all(axis=1)).sum())
+                raise ProbeOutputError(
+                    f"{id!r} gives NaN or infinite {what} for {bad} of {len(rows)} images. Check its weights "
+                    f"and its preprocessing (mean, std)."
+                )
+        return result
+
+    def _bar(self, id: str, total: int) -> "tqdm[Any]":
+        disable = None if self.progress else True
+        return tqdm(total=total, desc=f"features of {id}", unit="image", disable=disable, leave=False)
+
+
+class _Answers:
+    """Features and, from the same pass, probabilities of a network; inside ``with`` only."""
+
+    def __init__(self, network: ProbeNetwork, *, trained_head: bool) -> None:
+        self._network = network
+        self._head: nn.Module | None = None
+        if trained_head and network.head != OUTPUT:
+            self._head = network.module.get_submodule(network.head)
+        self._logits: list[Tensor] = []
+        self._hooks = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        if self._head is not None:
+            handle = self._head.register_forward_hook(lambda _, __, output: self._logits.append(output))
+            self._hooks.callback(handle.remove)
+
+    def __exit__(self, *_: object) -> None:
+        self._hooks.close()
+
+    def of(self, inputs: Tensor, n: int) -> _Part:
+        """Of the first ``n`` inputs."""
+        self._logits.clear()
+        with torch.no_grad():
+            features = self._network.features(inputs)[:n].float().cpu().numpy()
+            if self._head is None:
+                return features, None
+            logits = self._logits[0][:n].flatten(1)
+            return features, logits.double().softmax(dim=1).float().cpu().numpy()
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        from accelerate import PartialState
+
+        name = str(PartialState().device)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(
+            f"device={name!r} is none that torch knows. Pass 'cpu', or None for what is at hand."
+        ) from error
+
+
+def _by_commit(checkpoint: Checkpoint) -> Mapping[str, str] | None:
+    """What names a checkpoint whose files need not be seen; None where they must be."""
+    if checkpoint.is_local or not _COMMIT.fullmatch(checkpoint.revision or ""):
+        return None
+    return _at_commit(checkpoint.id, str(checkpoint.revision), checkpoint.endpoint)
+
+
+def _by_files(checkpoint: Checkpoint, files: ModelFiles) -> Mapping[str, str]:
+    """What names a checkpoint that is at hand: its commit, or what its files hold."""
+    if files.revision is not None:
+        return _at_commit(files.name, files.revision, checkpoint.endpoint)
+    whole = files.weights.exists()
+    paths = [
+        *(files.folder / name for name in ("config.json", "preprocessor_config.json")),
+        files.weights.with_suffix(".json"),
+        *([files.weights] if whole else sorted(files.folder.glob("model*.safetensors"))),
+    ]
+    digest = hashlib.sha256()
+    try:
+        for path in filter(Path.is_file, paths):
+            digest.update(f"{path.name}{path.stat().st_size}".encode())
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+    except OSError as error:
+        raise CheckpointError(f"Cannot load checkpoint {checkpoint.id!r}: {error}.") from error
+    return {"files": digest.hexdigest()}
+
+
+def _at_commit(repository: str, commit: str, endpoint: str | None) -> Mapping[str, str]:
+    from huggingface_hub import constants
+
+    return {"repository": repository, "commit": commit, "endpoint": endpoint or constants.ENDPOINT}
