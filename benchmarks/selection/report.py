@@ -1,0 +1,118 @@
+"""The rows of the table, and the table."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from benchmarks.selection.policies import (
+    alternating,
+    available,
+    combined,
+    domain_distances,
+    effects,
+    embedding_distances,
+    learned_distances,
+    mean_row,
+    random_shortlist,
+    refined,
+)
+from benchmarks.selection.pool import Array, Embedded, Measured
+from t2v_hub.judging import Judge, Row, rows
+from t2v_hub.scores import SCORES
+
+LOADED = (1, 3, 5)
+SECOND = ("ridge_loss", "ridge_accuracy", "logme", "h_score", "knn_accuracy")
+
+
+def free_rows(judge: Judge, measured: Measured) -> Iterator[Row]:
+    """What needs no look at the target."""
+    yield rows.oracle(judge)
+    yield rows.noise_floor(judge)
+    yield rows.chance(judge)
+    yield rows.best_constant(judge, leave="task")
+    yield rows.best_constant(judge, leave="source")
+    always = [rows.always(judge, one.name) for one in measured.candidates if one.name.endswith("in1k")]
+    yield mean_row(f"always ImageNet (mean of {len(always)})", always)
+    yield from sorted(always, key=lambda row: float(row.error.mean()))
+    yield rows.mean_over_others(judge, leave="task")
+    yield rows.mean_over_others(judge, leave="source")
+    yield judge.scored("parameter count", -measured.parameters)
+
+
+def first_stages(measured: Measured, embedded: Embedded) -> dict[str, Array]:
+    """Orders of all candidates that load none."""
+    return {
+        "DOMAIN": domain_distances(measured, embedded),
+        "symmetric": embedding_distances(measured, embedded, "symmetric"),
+        "asymmetric": embedding_distances(measured, embedded, "asymmetric"),
+        "MODEL2VEC, task left out": learned_distances(measured, embedded, leave="task"),
+        "MODEL2VEC, source left out": learned_distances(measured, embedded, leave="source"),
+    }
+
+
+def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> dict[str, Row]:
+    """All rows by name; ``found`` is what `first_stages` gives."""
+    result = {row.name: row for row in free_rows(judge, measured)}
+
+    def add(name: str, scores: Array) -> None:
+        result[name] = judge.scored(name, scores)
+
+    stages = {name: available(measured, scores) for name, scores in found.items()}
+    for name, scores in stages.items():
+        add(name, scores)
+    seconds = {name: available(measured, scores) for name, scores in measured.scores.items()}
+    n = len(measured.candidates)
+    for name in SCORES:
+        for k in LOADED[1:]:
+            label = f"{name}, {k} at random"
+            result[label] = random_shortlist(judge, measured, label, seconds[name], k)
+        add(f"{name}, all {n}", seconds[name])
+    priors = {leave: available(measured, effects(measured, leave=leave)) for leave in ("task", "source")}
+    size = available(measured, -measured.parameters[None, :].repeat(len(measured.tasks), 0))
+    stages |= {
+        "mean over the other tasks": priors["task"],
+        "mean over the other sources": priors["source"],
+        "parameter count": size,
+        "asymmetric + parameter count": alternating(stages["asymmetric"], size),
+        "asymmetric + mean over the other sources": alternating(stages["asymmetric"], priors["source"]),
+        "MODEL2VEC + mean over the other sources": alternating(
+            stages["MODEL2VEC, source left out"], priors["source"]
+        ),
+    }
+    parts = {"asymmetric": stages["asymmetric"], "size": size}
+    for name, mean in (("distance, size, mean over sources", True), ("distance, size", False)):
+        label = f"combined: {name}"
+        stages[label] = combined(measured, parts, mean=mean)
+        add(label, stages[label])
+        for score in SECOND:
+            add(f"{label}, {score}; all {n}", combined(measured, parts | {score: seconds[score]}, mean=mean))
+    for name, order in stages.items():
+        for score in SECOND:
+            for k in (3, 5, 10):
+                add(f"{name}, then {score} of {k}", refined(order, seconds[score], k))
+    return result
+
+
+def calibration(measured: Measured, *, z: float = 1.96) -> tuple[float, float, float]:
+    """How often the best candidate lies in the marked tie group; the group's mean share; and if it is the first.
+
+    The group: those whose leave-one-out outcomes differ from the best one's by less than z standard errors,
+    paired by image. The best candidate of a target is that of the least mean error over the other splits.
+    """
+    inside, share, first = [], [], []
+    errors = measured.truth.errors
+    for t, row in enumerate(measured.outcomes):
+        kept = np.flatnonzero(measured.truth.available[t])
+        hits = np.stack([row[c] for c in kept])  # (n_kept, n_splits, n_train)
+        for s in range(hits.shape[1]):
+            others = [x for x in range(errors.shape[2]) if x != s]
+            oracle = int(np.argmin(errors[t, kept][:, others].mean(axis=1)))
+            mean = hits[:, s].mean(axis=1)
+            lead = int(np.argmax(mean))
+            difference = hits[lead, s] - hits[:, s]
+            error = difference.std(axis=1, ddof=1) / np.sqrt(difference.shape[1])
+            tied = difference.mean(axis=1) <= z * error
+            inside.append(bool(tied[oracle]))
+            share.append(float(tied.mean()))
+            first.append(lead == oracle)
+    return float(np.mean(inside)), float(np.mean(share)), float(np.mean(first))

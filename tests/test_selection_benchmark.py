@@ -1,0 +1,241 @@
+"""The benchmark of selection: its splits, its classifier, and that no row sees what it must not."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks.selection import keeping, measuring, policies
+from benchmarks.selection.experts import Checkpoint, planned
+from benchmarks.selection.linear import linear_errors
+from benchmarks.selection.pool import Embedded, Measured
+from benchmarks.selection.tasks import SIZES, Task, splits
+from t2v_hub.judging import GroundTruth, Judge
+from t2v_hub.scores import SCORES
+from tests.factories import make_embedding, make_space
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+
+def test_splits_are_stratified_and_leave_images_to_test_on():
+    """As many of each class, another choice in each split, and the same for every candidate."""
+    labels = np.repeat([0, 1, 2], [40, 24, 30])
+
+    for size, wanted in (("5", [5, 5, 5]), ("20", [20, 20, 20]), ("half", [20, 12, 15])):
+        found = splits(labels, size)
+
+        assert len(found) == 10 and len({train.tobytes() for train in found}) == 10
+        assert all(np.bincount(labels[train]).tolist() == wanted for train in found)
+        assert [a.tolist() for a in found] == [b.tolist() for b in splits(labels, size)]
+
+
+def test_a_size_that_leaves_too_few_to_test_on_has_no_splits():
+    """Twenty of twenty-two images would leave two of a class."""
+    assert splits(np.repeat([0, 1], [22, 60]), "20") == []
+    assert splits(np.repeat([0, 1], [5, 60]), "half") == []
+
+
+def test_the_linear_classifier_is_logistic_regression():
+    """scikit-learn's, at the same penalty; errors of some 300 test images agree within one of them."""
+    x, y = load_digits(return_X_y=True)
+    x, y = x[:400].astype(np.float32), y[:400].astype(np.int64)
+    trains = splits(y, "5", n_splits=3)
+    penalty = 1e-2
+
+    found = linear_errors(x, y, trains, penalty=penalty)
+
+    for train, error in zip(trains, found, strict=True):
+        centred = x - x[train].mean(axis=0)
+        rows = centred / np.sqrt(np.square(centred[train]).sum(axis=1).mean())
+        rows = np.column_stack([rows, np.ones(len(rows))])  # a bias that is penalised like the rest
+        model = LogisticRegression(
+            C=1 / (penalty * train.sum()), fit_intercept=False, tol=1e-10, max_iter=9999
+        )
+        expected = 1 - model.fit(rows[train], y[train]).score(rows[~train], y[~train])
+        assert error == pytest.approx(expected, abs=1.01 / (~train).sum())
+    assert (found > 0).all()
+
+
+class Features:
+    """Stands for a checkpoint: features and predictions that were made before."""
+
+    def __init__(self, features, predictions):
+        self.made = {"features": features, "predictions": predictions, "seconds": np.float32(0)}
+        self.checkpoint = Checkpoint("one", Path("one.json"), None, (), True)
+
+    def read(self, images):
+        return self.made
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_no_score_sees_a_test_label(tmp_path, monkeypatch, size):
+    """Poisoned test labels change the measured error and no bit of any score."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 26)
+    features = (rng.normal(size=(4, 16))[labels] + rng.normal(size=(104, 16))).astype(np.float32)
+    predictions = rng.dirichlet(np.ones(7), 104).astype(np.float32)
+    (train,) = splits(labels, size, n_splits=1)
+    monkeypatch.setattr(measuring, "splits", lambda labels, name: [train] if name == size else [])
+    poisoned = np.where(train, labels, (labels + 1) % 4)
+    task = Task("a/b", Path("b.parquet"), "a", "", True)
+
+    results = []
+    for folder, given in (("clean", labels), ("poisoned", poisoned)):
+        measuring.measure(Features(features, predictions), task, np.zeros(0), given, tmp_path / folder)
+        with np.load(tmp_path / folder / "a__b" / "one.npz") as file:
+            results.append({name: file[name] for name in file.files if not name.endswith("seconds")})
+
+    clean, changed = results
+    assert {f"{size}/{name}" for name in SCORES} <= clean.keys()
+    assert changed[f"{size}/error"] > clean[f"{size}/error"] + 0.3
+    for name in clean.keys() - {f"{size}/error"}:
+        np.testing.assert_array_equal(clean[name], changed[name])
+
+
+N_TASKS, N_CANDIDATES, N_SPLITS = 8, 5, 4
+
+
+@pytest.fixture
+def measured() -> Measured:
+    rng = np.random.default_rng(1)
+    tasks = tuple(Task(f"s{t // 2}/t{t}", Path("x"), f"s{t // 2}", "", True) for t in range(N_TASKS))
+    candidates = tuple(
+        Checkpoint(f"e{c}--base", Path("x"), "base" if c else None, ("s0/t0",) if c == 1 else (), True)
+        for c in range(N_CANDIDATES)
+    )
+    errors = rng.uniform(0.1, 0.5, (N_TASKS, N_CANDIDATES, 1)) + rng.normal(
+        0, 0.02, (N_TASKS, N_CANDIDATES, N_SPLITS)
+    )
+    errors[0, 1] = np.nan
+    scores = {"ridge_loss": rng.random((N_TASKS, N_CANDIDATES, N_SPLITS))}
+    names = tuple(one.name for one in candidates)
+    truth = GroundTruth(errors, np.full(N_TASKS, 50.0), names, tuple(task.source for task in tasks))
+    nothing = np.zeros((N_TASKS, N_CANDIDATES))
+    parameters = rng.permutation(N_CANDIDATES).astype(float)
+    return Measured("half", tasks, candidates, truth, scores, [], nothing, {}, parameters)
+
+
+@pytest.fixture
+def embedded(measured) -> Embedded:
+    rng = np.random.default_rng(2)
+    space = make_space([12, 20], beta=1e-6)
+
+    def embedding_of(rng):
+        return make_embedding(np.exp(rng.normal(-7, 1, 32)), space=space, prior=np.full(2, 1e-3))
+
+    sources = {f"e{c}": embedding_of(rng) for c in range(1, N_CANDIDATES)}
+    whole = [embedding_of(rng) for _ in range(N_TASKS)]
+    each = [[embedding_of(rng) for _ in range(N_SPLITS)] for _ in range(N_TASKS)]
+    domain = [rng.random((N_SPLITS, 3)) for _ in range(N_TASKS)]
+    return Embedded(sources, whole, each, domain, {name: rng.random(3) for name in sources})
+
+
+def poisoned(measured: Measured, t: int) -> Measured:
+    """Other test errors for one target."""
+    errors = measured.truth.errors.copy()
+    errors[t] = np.where(np.isnan(errors[t]), np.nan, 1 - errors[t])
+    return replace(measured, truth=replace(measured.truth, errors=errors))
+
+
+@pytest.mark.parametrize("leave", ["task", "source"])
+def test_no_policy_sees_the_targets_own_errors(measured, embedded, leave):
+    """What is learned for a target comes from the others alone, from its source's only where asked."""
+
+    def orders(given):
+        first = policies.available(given, policies.embedding_distances(given, embedded, "asymmetric"))
+        yield policies.learned_distances(given, embedded, leave=leave, bias="offset")
+        yield policies.effects(given, leave=leave)[..., None]
+        if leave == "source":
+            yield policies.combined(given, {"asymmetric": first}, mean=True)
+
+    for t in (0, 3):
+        clean, changed = list(orders(measured)), list(orders(poisoned(measured, t)))
+
+        for before, after in zip(clean, changed, strict=True):
+            np.testing.assert_array_equal(before[t], after[t])
+            assert not np.array_equal(np.delete(before, t, 0), np.delete(after, t, 0), equal_nan=True)
+
+
+def test_the_first_k_are_put_in_the_order_of_the_second_stage():
+    """And all others stay behind them, in the first's order."""
+    first = np.array([3.0, 1.0, 2.0, 9.0, np.nan])[None, :, None]
+    second = np.array([1.0, 3.0, 2.0, 0.0, 0.0])[None, :, None]
+
+    scores = policies.refined(first, second, 3)[0, :, 0]
+
+    assert np.argsort(scores[:4]).tolist() == [0, 2, 1, 3]
+    assert np.isnan(scores[4])
+
+
+def test_two_orders_take_turns():
+    """Each adds the best that is not there yet; a candidate that is left out has no place."""
+    a = np.array([0.0, 1.0, 2.0, 3.0, np.nan])[None, :, None]
+    b = np.array([1.0, 3.0, 2.0, 0.0, np.nan])[None, :, None]
+
+    places = policies.alternating(a, b)[0, :, 0]
+
+    assert np.argsort(places[:4]).tolist() == [0, 3, 1, 2]
+    assert np.isnan(places[4])
+
+
+def test_a_random_shortlist_is_what_all_shortlists_give_on_average(measured):
+    """Against every subset of two, one at a time."""
+    judge = Judge(measured.truth, n_bootstrap=10)
+    second = policies.available(measured, measured.scores["ridge_loss"])
+
+    row = policies.random_shortlist(judge, measured, "two", second, 2, draws=80)
+
+    for t in range(1, N_TASKS):
+        subsets = itertools.combinations(range(N_CANDIDATES), 2)
+        picks = [[min(pair, key=lambda c: second[t, c, s]) for s in range(N_SPLITS)] for pair in subsets]
+        expected = np.mean([[measured.truth.errors[t, c, s] for s, c in enumerate(pick)] for pick in picks])
+        assert row.error[:, t].mean() == pytest.approx(expected, abs=0.04)
+
+
+def test_every_source_of_two_tasks_has_an_expert_for_each_that_never_saw_it(tmp_path):
+    """Own-source pairs are left out, and the target still has a near expert."""
+    tasks = [
+        Task(f"{s}/{t}", Path("x"), s, "", s != "b")
+        for s, n in (("a", 7), ("b", 2), ("c", 1))
+        for t in range(n)
+    ]
+    base = Checkpoint("mobilenetv1_100.coral_in1k", Path("x"), None, (), True)
+
+    experts = planned(tasks, tmp_path, [base])
+
+    assert [one.free for one in experts] == [True, True, True, False, False, True]
+    for task in tasks:
+        near = [one for one in experts if one.name.startswith(f"{task.source}-")]
+        assert sum(task.name in one.tasks for one in near) == 1
+        assert len(near) == {"a": 3, "b": 2, "c": 1}[task.source]
+
+
+def test_a_kept_table_is_judged_as_what_was_measured(measured, tmp_path):
+    """From the file alone: the same errors, scores and first stages, so the same rows."""
+    stages = {"asymmetric": np.random.default_rng(3).random(measured.truth.errors.shape)}
+    scores = {name: np.random.default_rng(4).random(measured.truth.errors.shape) for name in SCORES}
+    measured = replace(measured, scores=scores, score_seconds={"logme": np.ones((N_TASKS, N_CANDIDATES))})
+
+    keeping.keep(tmp_path / "kept.parquet", [(measured, stages)], {"command": "none"})
+    found, found_stages = keeping.kept(tmp_path / "kept.parquet", "half")
+
+    judges = [Judge(one.truth, n_bootstrap=50) for one in (measured, found)]
+    for before, after in ((stages, found_stages), (scores, found.scores)):
+        assert before.keys() == after.keys()
+        for name in before:
+            rows = [j.scored(name, values[name]) for j, values in zip(judges, (before, after), strict=True)]
+            np.testing.assert_allclose(rows[0].error, rows[1].error, rtol=1e-6)
+    assert found.sources == measured.sources
+    assert [one.origin for one in found.candidates] == [one.origin for one in measured.candidates]
+    np.testing.assert_array_equal(found.parameters, measured.parameters)
