@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import weightedtau
 
+from t2v_hub.errors import SettingsError
 from t2v_hub.judging import rows
 from t2v_hub.judging.metrics import Judge
 from t2v_hub.judging.truth import GroundTruth, halvings
@@ -372,3 +373,26 @@ def test_the_kit_s_own_table(kit, size):
     assert [(round(100 * a, 1), round(100 * b, 1)) for a, b in printed] == TABLE[size][:4]
     assert round(100 * chance, 1) == TABLE[size][4]
     assert round(values(judge, rows.oracle(judge))["error"], 3) == ORACLE[size]
+
+
+def test_a_drawn_policy_is_the_mean_of_what_it_may_draw():
+    """Against the two constant policies that it draws from, a quarter and three quarters of the time."""
+    rng = np.random.default_rng(5)
+    judge = Judge(GroundTruth(rng.uniform(0, 1, (3, 4, 6)), np.full(3, 50.0)), n_bootstrap=10)
+    picks = np.zeros((3, 4, 6))
+    picks[:, 1], picks[:, 2] = 0.25, 0.75
+
+    row = judge.drawn("either", picks)
+
+    one, other = (judge.chosen("one", np.full((3, 6), c)) for c in (1, 2))
+    np.testing.assert_allclose(row.error, 0.25 * one.error + 0.75 * other.error)
+    np.testing.assert_allclose(row.hit, 0.25 * one.hit + 0.75 * other.hit)
+
+
+@pytest.mark.parametrize("wrong", [np.ones((3, 4)), np.ones((3, 4, 6)), np.full((3, 4, 6), -0.25)])
+def test_what_are_no_probabilities_cannot_be_drawn_by(wrong):
+    """A sum that is not 1 would judge another policy than the one that was meant."""
+    judge = Judge(GroundTruth(np.full((3, 4, 6), 0.5), np.full(3, 50.0)), n_bootstrap=10)
+
+    with pytest.raises(SettingsError, match="'p' needs probabilities of shape .3, 4, 6. that sum to 1"):
+        judge.drawn("p", wrong)

@@ -127,6 +127,7 @@ def embed(args: argparse.Namespace) -> None:
 def table(args: argparse.Namespace) -> None:
     """Judge every row at every size; ``--keep`` writes what that needs, ``--kept`` starts from such a file."""
     from benchmarks.selection import keeping
+    from benchmarks.selection.policies import alternating, available, effects
     from benchmarks.selection.pool import read_embedded, read_measured
     from benchmarks.selection.report import calibration, everything, first_stages
     from t2v_hub.judging import Judge, rows
@@ -145,10 +146,12 @@ def table(args: argparse.Namespace) -> None:
         print(f"\n## {size}: {len(measured.tasks)} targets, {len(measured.candidates)} candidates\n")
         print(rows.table(judge, result), flush=True)
         if measured.outcomes:
-            inside, share, first = calibration(measured)
+            default = alternating(
+                available(measured, stages["asymmetric"]),
+                available(measured, effects(measured, leave="source")),
+            )
             print(
-                f"\nThe best candidate is in the tie group, of {share:.0%} of the candidates, in {inside:.1%} of "
-                f"the splits; it is the first in {first:.1%}."
+                f"\nties, all loaded: {calibration(measured)}\nties, 5 loaded: {calibration(measured, default, 5)}"
             )
     if args.keep is not None:
         command = " ".join(sys.argv[1:])

@@ -1,5 +1,6 @@
 """The ways to select that are judged: each gives scores, smaller is better, per target, candidate and split."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
@@ -115,6 +116,28 @@ def refined(first: Array, second: Array, k: int) -> Array:
     )
 
 
+def tie_broken(
+    measured: Measured, first: Array, second: Array, prior: Array, k: int, *, z: float = 1.96
+) -> Array:
+    """The first k of one order by another, but those tied with the best of them by the prior.
+
+    Tied are those whose leave-one-out outcomes differ from the best's by no more than z standard errors of
+    the difference, image by image.
+    """
+    result = refined(first, second, k)
+    loaded = places(first) < k
+    by_prior = places(prior)
+    for t, s in np.ndindex(result.shape[0], result.shape[2]):
+        kept = np.flatnonzero(loaded[t, :, s] & measured.truth.available[t])
+        lead = kept[np.argmin(result[t, kept, s])]
+        hits = np.stack([measured.outcomes[t][c][s] for c in kept])
+        gain = measured.outcomes[t][lead][s] - hits
+        tied = gain.mean(axis=1) <= z * gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
+        group = kept[tied]
+        result[t, group, s] = -1e3 + by_prior[t, group, s if by_prior.shape[2] > 1 else 0]
+    return result
+
+
 def mean_row(name: str, rows: Sequence[Row]) -> Row:
     """What is expected of a random one of several policies."""
     parts = {
@@ -125,16 +148,23 @@ def mean_row(name: str, rows: Sequence[Row]) -> Row:
     return Row(name=name, **parts)
 
 
-def random_shortlist(
-    judge: Judge, measured: Measured, name: str, second: Array, k: int, *, draws: int = 20
-) -> Row:
-    """A score alone: k candidates drawn at random are loaded, and the best of them by the score is taken."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for _ in range(draws):
-        first = available(measured, rng.random(measured.truth.errors.shape[:2])[..., None])
-        rows.append(judge.scored(name, refined(first, second, k)))
-    return mean_row(name, rows)
+def random_shortlist(judge: Judge, name: str, second: Array, k: int) -> Row:
+    """A score alone: k candidates drawn at random are loaded, and the best of them by the score is taken.
+
+    Of n candidates the one at place r (from 0) is the best of k random ones with probability
+    ``C(n - 1 - r, k - 1) / C(n, k)``; equal ones share theirs.
+    """
+    picks = np.zeros(second.shape)
+    for t, s in np.ndindex(second.shape[0], second.shape[2]):
+        kept = np.flatnonzero(judge.truth.available[t])
+        values = np.nan_to_num(second[t, kept, s], nan=np.inf)
+        n = len(kept)
+        by_place = np.array([math.comb(n - 1 - r, min(k, n) - 1) for r in range(n)]) / math.comb(n, min(k, n))
+        order = np.argsort(values, kind="stable")
+        group = np.unique(values, return_inverse=True)[1]
+        shared = np.bincount(group, by_place[np.argsort(order)]) / np.bincount(group)
+        picks[t, kept, s] = shared[group]
+    return judge.drawn(name, picks)
 
 
 def effects(measured: Measured, *, leave: str, without: str | None = None) -> Array:

@@ -119,7 +119,7 @@ class Embedded:
         whole: Of each target's images, all of them.
         splits: Of each split's training images, per target.
         domain: Mean features ``(n_splits, d)`` of the same, per target.
-        domain_sources: Mean features of training sets: of their tasks, all alike.
+        domain_sources: Mean features of training sets: of those of their tasks that are targets, all alike.
     """
 
     sources: dict[str, TaskEmbedding]
@@ -141,7 +141,8 @@ def read_embedded(measured: Measured, folder: Path) -> Embedded:
     means = {}
     for one in experts:
         assert one.origin is not None
-        parts = [np.load(folder / name.replace("/", "__") / "domain.npz")["whole"] for name in one.tasks]
+        places = [folder / name.replace("/", "__") / "domain.npz" for name in one.tasks]
+        parts = [np.load(place)["whole"] for place in places if place.exists()]
         means[one.origin] = np.mean(parts, axis=0)
     whole, splits, domain = [], [], []
     for task in measured.tasks:

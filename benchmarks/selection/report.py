@@ -1,6 +1,7 @@
 """The rows of the table, and the table."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +22,8 @@ from t2v_hub.judging import Judge, Row, rows
 from t2v_hub.scores import SCORES
 
 LOADED = (1, 3, 5)
-SECOND = ("ridge_loss", "ridge_accuracy", "logme", "h_score", "knn_accuracy")
+SECOND = ("ridge_loss", "logme")
+"""Scores that are judged behind every first stage."""
 
 
 def free_rows(judge: Judge, measured: Measured) -> Iterator[Row]:
@@ -65,7 +67,7 @@ def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> 
     for name in SCORES:
         for k in LOADED[1:]:
             label = f"{name}, {k} at random"
-            result[label] = random_shortlist(judge, measured, label, seconds[name], k)
+            result[label] = random_shortlist(judge, label, seconds[name], k)
         add(f"{name}, all {n}", seconds[name])
     priors = {leave: available(measured, effects(measured, leave=leave)) for leave in ("task", "source")}
     size = available(measured, -measured.parameters[None, :].repeat(len(measured.tasks), 0))
@@ -88,31 +90,48 @@ def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> 
             add(f"{label}, {score}; all {n}", combined(measured, parts | {score: seconds[score]}, mean=mean))
     for name, order in stages.items():
         for score in SECOND:
-            for k in (3, 5, 10):
+            for k in (*LOADED[1:], 10):
                 add(f"{name}, then {score} of {k}", refined(order, seconds[score], k))
     return result
 
 
-def calibration(measured: Measured, *, z: float = 1.96) -> tuple[float, float, float]:
-    """How often the best candidate lies in the marked tie group; the group's mean share; and if it is the first.
+@dataclass(frozen=True)
+class Calibration:
+    """How honest the marked ties are.
 
-    The group: those whose leave-one-out outcomes differ from the best one's by less than z standard errors,
-    paired by image. The best candidate of a target is that of the least mean error over the other splits.
+    Attributes:
+        inside: Share of splits in which the best candidate of the target is in the first tie group.
+        share: Mean share of the candidates in that group.
+        first: Share of splits in which the best candidate is the first.
+        loaded: Share of splits in which it was loaded at all.
     """
-    inside, share, first = [], [], []
+
+    inside: float
+    share: float
+    first: float
+    loaded: float
+
+
+def calibration(measured: Measured, order: Array | None = None, k: int | None = None) -> Calibration:
+    """Of the ranking by ``ridge_loss`` of all candidates, or of the first k of an order.
+
+    The first tie group holds those whose leave-one-out outcomes differ from the first's by no more than 1.96
+    standard errors, paired by image. The best candidate of a target is that of the least mean error over the
+    other splits.
+    """
+    loss = available(measured, measured.scores["ridge_loss"])
     errors = measured.truth.errors
-    for t, row in enumerate(measured.outcomes):
+    found = []
+    for t, s in np.ndindex(len(measured.tasks), errors.shape[2]):
         kept = np.flatnonzero(measured.truth.available[t])
-        hits = np.stack([row[c] for c in kept])  # (n_kept, n_splits, n_train)
-        for s in range(hits.shape[1]):
-            others = [x for x in range(errors.shape[2]) if x != s]
-            oracle = int(np.argmin(errors[t, kept][:, others].mean(axis=1)))
-            mean = hits[:, s].mean(axis=1)
-            lead = int(np.argmax(mean))
-            difference = hits[lead, s] - hits[:, s]
-            error = difference.std(axis=1, ddof=1) / np.sqrt(difference.shape[1])
-            tied = difference.mean(axis=1) <= z * error
-            inside.append(bool(tied[oracle]))
-            share.append(float(tied.mean()))
-            first.append(lead == oracle)
-    return float(np.mean(inside)), float(np.mean(share)), float(np.mean(first))
+        others = [x for x in range(errors.shape[2]) if x != s]
+        oracle = kept[np.argmin(errors[t, kept][:, others].mean(axis=1))]
+        loaded = kept
+        if order is not None:
+            loaded = kept[np.argsort(order[t, kept, s], kind="stable")[:k]]
+        hits = np.stack([measured.outcomes[t][c][s] for c in loaded])
+        lead = int(np.argmin(loss[t, loaded, s]))
+        gain = hits[lead] - hits
+        tied = gain.mean(axis=1) <= 1.96 * gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
+        found.append((oracle in loaded[tied], tied.mean(), oracle == loaded[lead], oracle in loaded))
+    return Calibration(*(float(value) for value in np.mean(found, axis=0)))

@@ -29,7 +29,8 @@ def _matrix(sources: Sequence[TaskEmbedding]) -> Array:
 
 def _symmetric(rows: Array, target: Array) -> Array:
     total = rows + target
-    u, v = rows / total, target / total
+    share = np.divide(rows, total, out=np.full_like(total, 0.5), where=total > 0)  # 0 in both: equal
+    u, v = share, np.where(total > 0, target / np.where(total > 0, total, 1), 0.5)
     return 1 - (u * v).sum(1) / np.sqrt((u * u).sum(1) * (v * v).sum(1))
 
 
@@ -48,13 +49,13 @@ def log_cosine(sources: list[TaskEmbedding], target: TaskEmbedding) -> Array:
     return 1 - rows[:-1] @ rows[-1]
 
 
-def robust(beta: float, alpha: float = ALPHA, *, level: bool = False) -> Distance:
-    """Asymmetric under another weight of the prior; ``level``: Fisher vectors first brought to mean 1e-4."""
+def robust(beta: float, alpha: float = ALPHA, *, level: float | None = None) -> Distance:
+    """Asymmetric under another weight of the prior; with a level, Fisher vectors first brought to that mean."""
 
     def function(sources: list[TaskEmbedding], target: TaskEmbedding) -> Array:
         rows, other, prior = _matrix(sources), target.fisher.astype(np.float64), target.prior_precision
-        if level:
-            rows, other = (1e-4 * x / x.mean(axis=-1, keepdims=True) for x in (rows, other))
+        if level is not None:
+            rows, other = (level * x / x.mean(axis=-1, keepdims=True) for x in (rows, other))
         rows, other = rows / (2 * beta) + prior, other / (2 * beta) + prior
         return _symmetric(rows, other) - alpha * _symmetric(rows, prior)
 
@@ -87,7 +88,10 @@ def table(n_filters: int) -> dict[str, Distance]:
         result[f"asymmetric, alpha {alpha}"] = named("asymmetric", alpha)
     for exponent in (-7, -8, -10, -11):
         result[f"asymmetric, beta 1e{exponent}"] = robust(10.0**exponent)
-    result["asymmetric, both of mean 1e-4"] = robust(1e-9, level=True)
+    for exponent in (-2, -4, -6, -7, -8):
+        result[f"asymmetric, both of mean 1e{exponent}"] = robust(1e-9, level=10.0**exponent)
+    for alpha in (0.0, 0.3):
+        result[f"asymmetric, both of mean 1e-4, alpha {alpha}"] = robust(1e-9, alpha, level=1e-4)
     for k, name in enumerate(("first", "middle", "last")):
         result[f"asymmetric, {name} third of the filters"] = layers(slice(k * third, (k + 1) * third))
     return result

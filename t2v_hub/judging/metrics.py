@@ -179,6 +179,31 @@ class Judge:
         unknown = np.full(row.error.shape, np.nan)
         return Row(name, row.error, row.reference, unknown, row.hit, unknown[0])
 
+    def drawn(self, name: str, probabilities: ArrayLike) -> Row:
+        """A policy that picks at random; the expectation. It has no first three and no order.
+
+        Args:
+            name: Of the policy.
+            probabilities: Of each candidate to be picked, ``(n_tasks, n_candidates, n_splits)``; each split
+                is judged on its own test images. 0 for candidates that are left out.
+
+        Raises:
+            SettingsError: Another shape, or probabilities that are none.
+        """
+        picks = np.asarray(probabilities, np.float64)
+        sums = picks.sum(axis=1) if picks.ndim == 3 else picks
+        bad = picks.shape != self.truth.errors.shape or not (picks >= 0).all()
+        if bad or not np.allclose(sums, 1) or (picks[~self.truth.available] > 0).any():
+            raise SettingsError(
+                f"{name!r} needs probabilities of shape {self.truth.errors.shape} that sum to 1 over the "
+                f"candidates, 0 where one is left out; got shape {picks.shape}."
+            )
+        errors = (picks * np.where(picks > 0, self._filled, 0.0)).sum(axis=1)  # (n_tasks, n_splits)
+        error = self._weight @ errors.T
+        hit = np.einsum("ds,tcs,dtc->dt", self._weight, picks, self._best.astype(np.float64))
+        unknown = np.full(error.shape, np.nan)
+        return Row(name, error, self.oracle_error, unknown, hit, unknown[0])
+
     def figures(self, row: Row) -> Figures:
         """The row's figures with percentile intervals over resampled tasks."""
         return self._intervals(self._values(row))
