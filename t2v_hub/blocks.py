@@ -95,15 +95,19 @@ class BlockStore:
 
     def discard(self) -> None:
         """Remove the files, once what they add up to is kept elsewhere."""
-        if self.folder is not None and self.folder.is_dir():
-            for path in self.folder.glob("block-*.safetensors"):
-                path.unlink(missing_ok=True)
-            for path in self.folder.glob(".block-*.tmp"):  # of a process that was killed, not of one at work
-                with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_mtime < time.time() - _STALE_SECONDS:
-                        path.unlink()
-            with contextlib.suppress(OSError):  # not empty, or another process was faster
-                self.folder.rmdir()
+        if self.folder is None:
+            return
+        with contextlib.suppress(FileNotFoundError):  # another process that shares them was faster
+            for path in self.folder.iterdir():
+                if path.match("block-*.safetensors"):
+                    path.unlink(missing_ok=True)
+                elif path.match(".block-*.tmp"):
+                    # Of a process that was killed, not of one at work.
+                    with contextlib.suppress(FileNotFoundError):
+                        if path.stat().st_mtime < time.time() - _STALE_SECONDS:
+                            path.unlink()
+        with contextlib.suppress(OSError):  # not empty, or gone
+            self.folder.rmdir()
 
     def _path(self, index: int) -> Path:
         assert self.folder is not None

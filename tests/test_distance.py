@@ -195,7 +195,7 @@ def test_correlation_and_cosine_are_those_of_the_variances():
     )
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "asymmetric"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("asymmetric", "relative")])
 def test_an_embedding_has_distance_zero_from_itself(name):
     """Also where filters are zero: 0/0 counts as equal."""
     embedding = make_embedding([0.0, 1e-9, 1.0, 3e5, 0.0])
@@ -260,7 +260,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(EmbeddingMismatchError, match="different spaces"):
         distance_standard_error(embedding, other)
     with pytest.raises(
-        SettingsError, match=r"no distance 'cosine'\. Choose one of: asymmetric, normalized_cosine"
+        SettingsError, match=r"no distance 'cosine'\. Choose one of: asymmetric, relative, normalized_cosine"
     ):
         distance(embedding, embedding, name="cosine")
     with pytest.raises(SettingsError, match="alpha must be a finite number >= 0, not -1"):
@@ -348,3 +348,49 @@ def test_symmetric_is_symmetric_and_bounded():
         there, back = symmetric_distance(first, second), symmetric_distance(second, first)
         assert there == pytest.approx(back, abs=1e-15)
         assert 0 < there <= 1
+
+
+@pytest.mark.parametrize("factor", [1e-6, 0.03, 1.0, 50.0, 1e5])
+def test_the_relative_distance_does_not_see_how_large_an_embedding_is(factor):
+    """Only how the information is divided; the asymmetric one sees both."""
+    rng = np.random.default_rng(11)
+    one, other = (make_embedding(np.exp(rng.normal(-9, 2, 24))) for _ in range(2))
+    larger = make_embedding(factor * one.fisher.astype(np.float64))
+
+    expected = distance(one, other, name="relative")
+
+    assert distance(larger, other, name="relative") == pytest.approx(expected, rel=1e-5)
+    assert distance(other, larger, name="relative") == pytest.approx(
+        distance(other, one, name="relative"), rel=1e-5
+    )
+    if factor in (1e-6, 1e5):
+        assert distance(larger, other, name="asymmetric") != pytest.approx(
+            distance(one, other, name="asymmetric"), rel=0.05
+        )
+
+
+def test_the_relative_distance_is_the_asymmetric_one_of_embeddings_of_one_mean():
+    """By hand: both brought to a mean of 1e-4 first."""
+    rng = np.random.default_rng(12)
+    vectors = [np.exp(rng.normal(-9, 2, 24)) for _ in range(2)]
+    given = [make_embedding(vector) for vector in vectors]
+    moved = [make_embedding(1e-4 * vector / vector.mean()) for vector in vectors]
+
+    assert distance(*given, name="relative", alpha=0.3) == pytest.approx(
+        distance(*moved, name="asymmetric", alpha=0.3), rel=1e-5
+    )
+
+
+def test_relative_distances_to_stored_rows_need_no_scale():
+    """Rows of float16 with scales and powers, and a row of zeros: as the vectors that they stand for."""
+    rng = np.random.default_rng(13)
+    target = make_embedding(np.exp(rng.normal(-9, 2, 24)))
+    values = rng.uniform(0.1, 1, (5, 24)).astype(np.float16)
+    values[4] = 0
+    scale, power = np.array([1e-9, 1e-3, 1.0, 1e6, 1.0]), np.array([1, 2, 4, 8, 1])
+    rows = values.astype(np.float64) ** power[:, None] * scale[:, None]
+
+    found = distances(target, values, name="relative", scale=scale, power=power)
+
+    expected = [distance(make_embedding(row), target, name="relative") for row in rows]
+    np.testing.assert_allclose(found, expected, atol=2e-6)

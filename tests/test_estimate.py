@@ -4,6 +4,7 @@ import copy
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -706,3 +707,21 @@ def test_a_probe_with_filters_keeps_them(task):
     probe = ProbeNetwork.load(TinyNetwork(), filters=["conv*"], preprocessing=TINY)
 
     assert [layer.name for layer in embed(task, probe, image_size=12).space.layers] == ["conv1", "conv2"]
+
+
+def test_a_process_may_discard_blocks_that_another_one_discards(tmp_path, monkeypatch):
+    """Processes that share a folder end at the same time; the folder goes while one is looking into it."""
+    store = BlockStore(tmp_path / "shared.blocks")
+    store.put(0, np.zeros((2, 3)))
+    unlink = Path.unlink
+
+    def at_once(path, missing_ok=False):
+        unlink(path)
+        path.parent.rmdir()  # the other one
+        return unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", at_once)
+    store.discard()
+    store.discard()
+
+    assert not store.folder.exists()

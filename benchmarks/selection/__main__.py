@@ -147,7 +147,7 @@ def table(args: argparse.Namespace) -> None:
         print(rows.table(judge, result), flush=True)
         if measured.outcomes:
             default = alternating(
-                available(measured, stages["asymmetric"]),
+                available(measured, stages["asymmetric, one mean"]),
                 available(measured, effects(measured, leave="source")),
             )
             print(

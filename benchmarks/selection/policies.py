@@ -1,15 +1,19 @@
 """The ways to select that are judged: each gives scores, smaller is better, per target, candidate and split."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from benchmarks.selection.pool import Array, Embedded, Measured
+from t2v_hub import TaskEmbedding
 from t2v_hub.distance import ALPHA, distances
 from t2v_hub.judging import Judge, Row
 from t2v_hub.model2vec import Model2Vec
+
+LEVEL = 1e-4
+"""To which mean embeddings are brought; 1e-2 and 1e-6 choose as well."""
 
 BEHIND = 1e6
 """Put behind all that have a distance."""
@@ -35,6 +39,25 @@ def embedding_distances(measured: Measured, embedded: Embedded, name: str, *, al
     matrix = np.stack([embedded.sources[n].fisher for n in names])
     rows = np.array([[distances(t, matrix, name=name, alpha=alpha) for t in row] for row in embedded.splits])
     return by_source(measured, {n: rows[:, :, i] for i, n in enumerate(names)})
+
+
+def levelled(embedded: Embedded, level: float = LEVEL) -> Embedded:
+    """All embeddings brought to one mean.
+
+    With many classes and few images of each, a head says little, and the whole embedding is small; the shares
+    of a filter in two tasks then say which task has more classes.
+    """
+
+    def moved(one: TaskEmbedding) -> TaskEmbedding:
+        fisher = one.fisher.astype(np.float64)
+        return replace(one, fisher=(level * fisher / fisher.mean()).astype(np.float32))
+
+    return replace(
+        embedded,
+        sources={name: moved(one) for name, one in embedded.sources.items()},
+        whole=[moved(one) for one in embedded.whole],
+        splits=[[moved(one) for one in row] for row in embedded.splits],
+    )
 
 
 def domain_distances(measured: Measured, embedded: Embedded) -> Array:
@@ -136,16 +159,6 @@ def tie_broken(
         group = kept[tied]
         result[t, group, s] = -1e3 + by_prior[t, group, s if by_prior.shape[2] > 1 else 0]
     return result
-
-
-def mean_row(name: str, rows: Sequence[Row]) -> Row:
-    """What is expected of a random one of several policies."""
-    parts = {
-        f.name: np.mean([getattr(row, f.name) for row in rows], axis=0)
-        for f in fields(Row)
-        if f.name != "name"
-    }
-    return Row(name=name, **parts)
 
 
 def random_shortlist(judge: Judge, name: str, second: Array, k: int) -> Row:

@@ -13,9 +13,10 @@ from benchmarks.selection.policies import (
     effects,
     embedding_distances,
     learned_distances,
-    mean_row,
+    levelled,
     random_shortlist,
     refined,
+    tie_broken,
 )
 from benchmarks.selection.pool import Array, Embedded, Measured
 from t2v_hub.judging import Judge, Row, rows
@@ -34,7 +35,6 @@ def free_rows(judge: Judge, measured: Measured) -> Iterator[Row]:
     yield rows.best_constant(judge, leave="task")
     yield rows.best_constant(judge, leave="source")
     always = [rows.always(judge, one.name) for one in measured.candidates if one.name.endswith("in1k")]
-    yield mean_row(f"always ImageNet (mean of {len(always)})", always)
     yield from sorted(always, key=lambda row: float(row.error.mean()))
     yield rows.mean_over_others(judge, leave="task")
     yield rows.mean_over_others(judge, leave="source")
@@ -42,13 +42,17 @@ def free_rows(judge: Judge, measured: Measured) -> Iterator[Row]:
 
 
 def first_stages(measured: Measured, embedded: Embedded) -> dict[str, Array]:
-    """Orders of all candidates that load none."""
+    """Orders of all candidates that load none; "one mean": embeddings were brought to it first."""
+    level = levelled(embedded)
     return {
         "DOMAIN": domain_distances(measured, embedded),
         "symmetric": embedding_distances(measured, embedded, "symmetric"),
+        "symmetric, one mean": embedding_distances(measured, level, "symmetric"),
         "asymmetric": embedding_distances(measured, embedded, "asymmetric"),
+        "asymmetric, one mean": embedding_distances(measured, level, "asymmetric"),
         "MODEL2VEC, task left out": learned_distances(measured, embedded, leave="task"),
-        "MODEL2VEC, source left out": learned_distances(measured, embedded, leave="source"),
+        "MODEL2VEC, one mean, task left out": learned_distances(measured, level, leave="task"),
+        "MODEL2VEC, one mean, source left out": learned_distances(measured, level, leave="source"),
     }
 
 
@@ -62,36 +66,37 @@ def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> 
     stages = {name: available(measured, scores) for name, scores in found.items()}
     for name, scores in stages.items():
         add(name, scores)
-    seconds = {name: available(measured, scores) for name, scores in measured.scores.items()}
+    scores_of = {name: available(measured, scores) for name, scores in measured.scores.items()}
     n = len(measured.candidates)
     for name in SCORES:
         for k in LOADED[1:]:
             label = f"{name}, {k} at random"
-            result[label] = random_shortlist(judge, label, seconds[name], k)
-        add(f"{name}, all {n}", seconds[name])
-    priors = {leave: available(measured, effects(measured, leave=leave)) for leave in ("task", "source")}
+            result[label] = random_shortlist(judge, label, scores_of[name], k)
+        add(f"{name}, all {n}", scores_of[name])
+    prior = available(measured, effects(measured, leave="source"))
     size = available(measured, -measured.parameters[None, :].repeat(len(measured.tasks), 0))
-    stages |= {
-        "mean over the other tasks": priors["task"],
-        "mean over the other sources": priors["source"],
+    near, learned = stages["asymmetric, one mean"], stages["MODEL2VEC, one mean, source left out"]
+    parts = {"asymmetric, one mean": near, "size": size}
+    label = "combined: distance, size, mean over sources"
+    add(label, combined(measured, parts, mean=True))
+    for score in SECOND:
+        add(f"{label}, {score}; all {n}", combined(measured, parts | {score: scores_of[score]}, mean=True))
+    shortlists = {
+        "mean over the other sources": prior,
         "parameter count": size,
         "asymmetric + parameter count": alternating(stages["asymmetric"], size),
-        "asymmetric + mean over the other sources": alternating(stages["asymmetric"], priors["source"]),
-        "MODEL2VEC + mean over the other sources": alternating(
-            stages["MODEL2VEC, source left out"], priors["source"]
-        ),
+        "asymmetric + mean over the other sources": alternating(stages["asymmetric"], prior),
+        "asymmetric, one mean + parameter count": alternating(near, size),
+        "asymmetric, one mean + mean over the other sources": alternating(near, prior),
+        "MODEL2VEC, one mean + mean over the other sources": alternating(learned, prior),
     }
-    parts = {"asymmetric": stages["asymmetric"], "size": size}
-    for name, mean in (("distance, size, mean over sources", True), ("distance, size", False)):
-        label = f"combined: {name}"
-        stages[label] = combined(measured, parts, mean=mean)
-        add(label, stages[label])
+    for name, order in shortlists.items():
         for score in SECOND:
-            add(f"{label}, {score}; all {n}", combined(measured, parts | {score: seconds[score]}, mean=mean))
-    for name, order in stages.items():
-        for score in SECOND:
-            for k in (*LOADED[1:], 10):
-                add(f"{name}, then {score} of {k}", refined(order, seconds[score], k))
+            for k in LOADED[1:]:
+                add(f"{name}, then {score} of {k}", refined(order, scores_of[score], k))
+                if "mean" in name.split("+")[-1] and measured.outcomes:
+                    ties = tie_broken(measured, order, scores_of[score], prior, k)
+                    add(f"{name}, then {score} of {k}, ties by the mean", ties)
     return result
 
 

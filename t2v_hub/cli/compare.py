@@ -27,6 +27,7 @@ _MAX_ERRORS = 24  # tasks up to which standard errors are worked out: each pair 
 AnyDistance = Literal[
     "symmetric",
     "asymmetric",
+    "relative",
     "kl",
     "asymmetric_kl",
     "jsd",

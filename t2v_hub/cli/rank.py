@@ -25,7 +25,7 @@ $ t2v rank ./photos --refine 3
 
 $ t2v rank ./photos --catalog ./shared-catalog --json"""
 
-RankingDistance = Literal["asymmetric", "symmetric"]
+RankingDistance = Literal["asymmetric", "relative", "symmetric"]
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +66,9 @@ def rank(
         typer.Option(
             "--distance",
             show_default=False,
-            help="asymmetric favours checkpoints that were trained on complex tasks. Default: asymmetric.",
+            help="asymmetric favours checkpoints that were trained on complex tasks; relative does, too, "
+            "and leaves out how much information there is, for sources of many classes. "
+            "Default: asymmetric.",
         ),
     ] = None,
     model2vec: Annotated[

@@ -12,6 +12,7 @@ from t2v_hub.errors import SettingsError
 DistanceName = Literal[
     "symmetric",
     "asymmetric",
+    "relative",
     "kl",
     "asymmetric_kl",
     "jsd",
@@ -25,6 +26,9 @@ Formula = Callable[[Rows, Rows], Rows]
 ALPHA = 0.15
 """Weight of the complexity term in the asymmetric distance; the paper's value (section 4)."""
 
+LEVEL = 1e-4
+"""Mean Fisher value to which ``relative`` brings embeddings; from 1e-6 to 1e-2 it chooses alike."""
+
 
 def formula(name: DistanceName, embedding: TaskEmbedding, alpha: float) -> Formula:
     """The named distance as a function of broadcastable rows of Fisher values of one space.
@@ -36,11 +40,13 @@ def formula(name: DistanceName, embedding: TaskEmbedding, alpha: float) -> Formu
     """
     if not np.isfinite(alpha) or alpha < 0:
         raise SettingsError(f"alpha must be a finite number >= 0, not {alpha!r}.")
-    if name == "asymmetric":
+    if name in ("asymmetric", "relative"):
         trivial = embedding.prior_precision[None, :]
-        robust = robust_rows(embedding)
+        robust, level = robust_rows(embedding), level_of(embedding)
 
         def asymmetric(source: Rows, target: Rows) -> Rows:
+            if name == "relative":
+                source, target = of_mean(source, level), of_mean(target, level)
             source = robust(source)
             return symmetric(source, robust(target)) - alpha * symmetric(source, trivial)
 
@@ -49,7 +55,7 @@ def formula(name: DistanceName, embedding: TaskEmbedding, alpha: float) -> Formu
         trivial = embedding.prior_precision[None, :]
         return lambda source, target: _normalized_cosine(source, target, trivial)
     if name not in _BY_NAME:
-        known = ", ".join(["asymmetric", "normalized_cosine", *_BY_NAME])
+        known = ", ".join(["asymmetric", "relative", "normalized_cosine", *_BY_NAME])
         raise SettingsError(f"There is no distance {name!r}. Choose one of: {known}.")
     return _BY_NAME[name]
 
@@ -60,6 +66,18 @@ def robust_rows(embedding: TaskEmbedding) -> Callable[[Rows], Rows]:
         return lambda rows: rows
     beta, trivial = embedding.space.beta, embedding.prior_precision
     return lambda rows: rows / (2 * beta) + trivial
+
+
+def level_of(embedding: TaskEmbedding) -> float:
+    """The mean to which ``relative`` brings rows of a space: of precisions, that of their prior."""
+    return float(embedding.prior_precision.mean()) if embedding.space.family == "variational" else LEVEL
+
+
+def of_mean(rows: Rows, level: float) -> Rows:
+    """Rows brought to a mean; rows of zeros stay."""
+    means = rows.mean(axis=1, keepdims=True)
+    result: Rows = rows * np.divide(level, means, out=np.ones_like(means), where=means != 0)
+    return result
 
 
 def _shares(source: Rows, target: Rows) -> tuple[Rows, Rows]:

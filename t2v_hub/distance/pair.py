@@ -69,7 +69,12 @@ def distance(
 ) -> float:
     """The named distance from ``source`` to ``target``.
 
-    Besides `symmetric_distance` and `asymmetric_distance`, the distances of the reference
+    ``relative`` is the asymmetric distance of embeddings that were brought to one mean: how the information
+    is divided among the filters, whatever there is of it. With many classes and few images of each a head
+    says little and the whole embedding is small, so other distances find such tasks far from all others
+    (``docs/selection.md``).
+
+    Besides these, `symmetric_distance` and `asymmetric_distance`, the distances of the reference
     implementation, with the variances ``var = 1/F``: ``kl`` (sum of the larger of both
     divergences), ``asymmetric_kl`` (source against target), ``jsd``, ``entropy`` (mutual
     information of a filter and the task it came from), ``correlation`` of the variances and
@@ -121,10 +126,10 @@ def distance_standard_error(
 def recorded_standard_error(embedding: TaskEmbedding, *, name: DistanceName = "symmetric") -> float:
     """Typical share of an embedding in a distance's standard error, as recorded when it was measured.
 
-    It was recorded for the symmetric distance and is lent to the asymmetric one, which is on the same
-    scale; NaN for all others.
+    It was recorded for the symmetric distance and is lent to the asymmetric and the relative one, which are
+    on the same scale; NaN for all others.
     """
-    if name in ("symmetric", "asymmetric"):
+    if name in ("symmetric", "asymmetric", "relative"):
         return embedding.measurement.distance_standard_error
     return float("nan")
 

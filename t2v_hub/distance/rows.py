@@ -6,7 +6,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from t2v_hub.distance.formulas import ALPHA, DistanceName, Formula, formula, robust_rows, symmetric
+from t2v_hub.distance.formulas import (
+    ALPHA,
+    DistanceName,
+    Formula,
+    formula,
+    level_of,
+    of_mean,
+    robust_rows,
+    symmetric,
+)
 from t2v_hub.distance.half import half_distances
 from t2v_hub.distance.stored import StoredRows
 from t2v_hub.distance.symmetric import symmetric_matrix
@@ -42,8 +51,9 @@ def pairwise(
     matrix = np.stack([embedding.fisher for embedding in embeddings])
     if name == "symmetric":
         return symmetric_matrix(matrix.astype(np.float64))
-    if name == "asymmetric":
-        robust = robust_rows(first)(matrix.astype(np.float64))
+    if name in ("asymmetric", "relative"):
+        rows = matrix.astype(np.float64)
+        robust = robust_rows(first)(of_mean(rows, level_of(first)) if name == "relative" else rows)
         worth = _in_chunks(symmetric, robust, first.prior_precision[None, :])
         return symmetric_matrix(robust) - alpha * worth[:, None]
     columns = np.empty((len(embeddings), len(embeddings)))
@@ -90,12 +100,16 @@ def distances(
     rows = _stored(query, matrix, scale, power)
     named = formula(name, query, alpha)
     fisher = query.fisher.astype(np.float64)
+    if name == "relative":
+        level = level_of(query)
+        rows, fisher = rows.of_mean(level), of_mean(fisher[None, :], level)[0]
+        name, named = "asymmetric", formula("asymmetric", query, alpha)
     result = np.full(len(rows), np.nan)
     if rows.values.dtype == np.float16:
         if name == "symmetric":
             result = half_distances(rows, fisher)[0]
         if name == "asymmetric":
-            result = _half_asymmetric(query, rows, query_is, alpha)
+            result = _half_asymmetric(query, fisher, rows, query_is, alpha)
     left = np.flatnonzero(np.isnan(result))
     step = max(_BLOCK_ROWS, _BLOCK_VALUES // max(1, len(fisher)))
 
@@ -131,10 +145,10 @@ def _stored(
 
 
 def _half_asymmetric(
-    query: TaskEmbedding, rows: StoredRows, query_is: QueryIs, alpha: float
+    query: TaskEmbedding, fisher: NDArray[np.float64], rows: StoredRows, query_is: QueryIs, alpha: float
 ) -> NDArray[np.float64]:
     """NaN where float32 will not do."""
-    trivial, ours = query.prior_precision, query.robust
+    trivial, ours = query.prior_precision, robust_rows(query)(fisher)
     if query.space.family == "variational":
         near, worth = (half_distances(rows, vector)[0] for vector in (ours, trivial))
     else:

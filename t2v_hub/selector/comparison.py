@@ -97,7 +97,7 @@ class Comparison:
         name, alpha, target = self._name, self._alpha, self._target
         value = distance(source, target, name=name, alpha=alpha)
         complexity = None
-        if name == "asymmetric":
+        if name in ("asymmetric", "relative"):
             complexity = distance(source, target, name=name, alpha=0.0) - value
         source_share = recorded_standard_error(source, name=name)
         target_share = recorded_standard_error(target, name=name)
@@ -120,7 +120,7 @@ class Comparison:
             recorded: The source's recorded share, where there is one.
         """
         source_share = math.nan
-        if recorded is not None and self._name in ("symmetric", "asymmetric"):
+        if recorded is not None and self._name in ("symmetric", "asymmetric", "relative"):
             source_share = recorded
         return Measured(
             digest,

@@ -161,7 +161,7 @@ class Ranking(Sequence[RankedCandidate]):
             "space": self.space.id,
             "probe": self.space.probe,
             "distance": self.distance,
-            "alpha": self.alpha if self.distance in ("asymmetric", "model2vec") else None,
+            "alpha": self.alpha if self.distance in ("asymmetric", "relative", "model2vec") else None,
             "n_considered": self.n_considered,
             "n_filtered": self.n_filtered,
             "n_without_embedding": self.n_without_embedding,

@@ -20,7 +20,7 @@ _MAX_ROWS = 30
 _MAX_NAMES = 5
 _COLUMNS = ("rank", "checkpoint", "distance ± s.e.", "tie", "nearest source task", "prior", "parameters")
 _TO_THE_RIGHT = ("rank", prior_words.ELSEWHERE, "prior", "parameters")
-_WITH_ALPHA = ("asymmetric", "model2vec")
+_WITH_ALPHA = ("asymmetric", "relative", "model2vec")
 
 
 def table(ranking: "Ranking") -> str:
@@ -160,7 +160,7 @@ def _legend(ranking: "Ranking", shown: Sequence["RankedCandidate"]) -> list[str]
             f"neighbours in different groups may be tied too."
         )
     if ranking.distance in _WITH_ALPHA and any((item.distance or 0.0) < 0 for item in distant):
-        what = "asymmetric takes off alpha times the source task's complexity"
+        what = f"{ranking.distance} takes off alpha times the source task's complexity"
         if ranking.distance == "model2vec":
             what = "alpha times the complexity is taken off, and what was learned moves distances, too"
         lines.append(f"Below 0 is no error: {what}.")
