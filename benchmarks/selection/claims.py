@@ -17,7 +17,7 @@ import torch
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from benchmarks.selection.embedding import Pairs, embedder
+from benchmarks.selection.embedding import Pairs, embedder, write
 from benchmarks.selection.experts import Checkpoint
 from benchmarks.selection.linear import linear_errors
 from benchmarks.selection.measuring import Reader
@@ -26,7 +26,7 @@ from t2v_hub import TaskEmbedding, pairwise
 from t2v_hub.distance import DistanceName
 
 N = 100
-DISTANCES: tuple[DistanceName, ...] = ("symmetric", "asymmetric")
+DISTANCES: tuple[DistanceName, ...] = ("symmetric", "asymmetric", "relative")
 
 
 def drawn(labels: Labels, n: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -141,13 +141,19 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     probe = Checkpoint(args.probe.stem, args.probe, None, (), True)
     task2vec, reader = embedder(probe), Reader(probe)
-    tasks = read_tasks(args.data)[: args.tasks]
-    embeddings, errors, domain, kept = [], [], [], []
-    for task in tqdm(tasks, desc="embed"):
+    tasks, embeddings, errors, domain, kept = [], [], [], [], []
+    for task in tqdm(read_tasks(args.data)[: args.tasks], desc="embed"):
         images, labels = decoded(task, 300, args.out)
         train = drawn(labels, N, 0)
+        if np.bincount(labels[train]).min() < 2:
+            print(f"{task.name} is left out: {labels.max() + 1} classes in {N} images")
+            continue
+        path = args.out / "embeddings" / f"{task.key}.safetensors"
+        if not path.exists():
+            write(task2vec.embed(Pairs(images[train], labels[train])), path)
         features = reader.read(images)["features"]
-        embeddings.append(task2vec.embed(Pairs(images[train], labels[train])))
+        tasks.append(task)
+        embeddings.append(TaskEmbedding.load(path))
         errors.append(float(linear_errors(features, labels, [train])[0]))
         domain.append(features[train].mean(axis=0))
         kept.append((task, images, labels))
