@@ -30,9 +30,12 @@ def keep(path: Path, parts: list[tuple[Measured, dict[str, Array]]], about: dict
             "split": pa.array(s.astype(np.int8)),
             "error": pa.array(measured.truth.errors.ravel().astype(np.float32)),
         }
-        for name, values in {**measured.scores, **{f"stage: {n}": v for n, v in stages.items()}}.items():
+        for name, values in measured.scores.items():
             full = np.broadcast_to(values, measured.truth.errors.shape)
             columns[name] = pa.array(full.ravel().astype(np.float32))
+        for name, values in stages.items():  # in full: what breaks their ties is 1e-9
+            full = np.broadcast_to(values, measured.truth.errors.shape)
+            columns[f"stage: {name}"] = pa.array(full.ravel())
         tables.append(pa.table(columns))
         facts[measured.size] = {
             "n_test": measured.truth.n_test.tolist(),
