@@ -21,6 +21,7 @@ from benchmarks.selection.policies import (
 from benchmarks.selection.pool import Array, Embedded, Measured
 from t2v_hub.judging import Judge, Row, rows
 from t2v_hub.scores import SCORES
+from t2v_hub.selector.outcomes import Outcomes, tie_groups
 
 LOADED = (1, 3, 5)
 SECOND = ("ridge_loss", "logme")
@@ -120,8 +121,7 @@ class Calibration:
 def calibration(measured: Measured, order: Array | None = None, k: int | None = None) -> Calibration:
     """Of the ranking by ``ridge_loss`` of all candidates, or of the first k of an order.
 
-    The first tie group holds those whose leave-one-out outcomes differ from the first's by no more than 1.96
-    standard errors, paired by image. The best candidate of a target is that of the least mean error over the
+    The first tie group is that of `t2v_hub.selector.outcomes.tie_groups`. The best candidate of a target is that of the least mean error over the
     other splits.
     """
     loss = available(measured, measured.scores["ridge_loss"])
@@ -134,9 +134,7 @@ def calibration(measured: Measured, order: Array | None = None, k: int | None = 
         loaded = kept
         if order is not None:
             loaded = kept[np.argsort(order[t, kept, s], kind="stable")[:k]]
-        hits = np.stack([measured.outcomes[t][c][s] for c in loaded])
-        lead = int(np.argmin(loss[t, loaded, s]))
-        gain = hits[lead] - hits
-        tied = gain.mean(axis=1) <= 1.96 * gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
-        found.append((oracle in loaded[tied], tied.mean(), oracle == loaded[lead], oracle in loaded))
+        loaded = loaded[np.argsort(loss[t, loaded, s], kind="stable")]
+        tied = np.array(tie_groups([Outcomes(measured.outcomes[t][c][s]) for c in loaded])) == 1
+        found.append((oracle in loaded[tied], tied.mean(), oracle == loaded[0], oracle in loaded))
     return Calibration(*(float(value) for value in np.mean(found, axis=0)))
