@@ -5,7 +5,7 @@ the task at hand. With F the Fisher vectors, u and v are ``F_source / (F_source 
 ``F_target / (F_source + F_target)``, elementwise.
 """
 
-from t2v_hub.distance.formulas import ALPHA, DistanceName
+from t2v_hub.distance.formulas import ALPHA, WITH_COMPLEXITY, DistanceName
 from t2v_hub.distance.pair import (
     asymmetric_distance,
     distance,
@@ -18,6 +18,7 @@ from t2v_hub.distance.rows import distances, pairwise
 
 __all__ = [
     "ALPHA",
+    "WITH_COMPLEXITY",
     "DistanceName",
     "asymmetric_distance",
     "distance",

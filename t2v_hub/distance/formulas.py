@@ -26,6 +26,9 @@ Formula = Callable[[Rows, Rows], Rows]
 ALPHA = 0.15
 """Weight of the complexity term in the asymmetric distance; the paper's value (section 4)."""
 
+WITH_COMPLEXITY: tuple[DistanceName, ...] = ("asymmetric", "relative")
+"""Distances from which alpha times the complexity of the source is taken off."""
+
 LEVEL = 1e-4
 """Mean Fisher value to which ``relative`` brings embeddings; from 1e-6 to 1e-2 it chooses alike."""
 
@@ -40,7 +43,7 @@ def formula(name: DistanceName, embedding: TaskEmbedding, alpha: float) -> Formu
     """
     if not np.isfinite(alpha) or alpha < 0:
         raise SettingsError(f"alpha must be a finite number >= 0, not {alpha!r}.")
-    if name in ("asymmetric", "relative"):
+    if name in WITH_COMPLEXITY:
         trivial = embedding.prior_precision[None, :]
         robust, level = robust_rows(embedding), level_of(embedding)
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v_hub.distance.formulas import ALPHA, DistanceName, Rows, formula
+from t2v_hub.distance.formulas import ALPHA, WITH_COMPLEXITY, DistanceName, Rows, formula
 from t2v_hub.embedding import TaskEmbedding, jackknife_standard_error
 from t2v_hub.errors import SettingsError
 
@@ -129,7 +129,7 @@ def recorded_standard_error(embedding: TaskEmbedding, *, name: DistanceName = "s
     It was recorded for the symmetric distance and is lent to the asymmetric and the relative one, which are
     on the same scale; NaN for all others.
     """
-    if name in ("symmetric", "asymmetric", "relative"):
+    if name == "symmetric" or name in WITH_COMPLEXITY:
         return embedding.measurement.distance_standard_error
     return float("nan")
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from t2v_hub.distance.formulas import (
     ALPHA,
+    WITH_COMPLEXITY,
     DistanceName,
     Formula,
     formula,
@@ -51,7 +52,7 @@ def pairwise(
     matrix = np.stack([embedding.fisher for embedding in embeddings])
     if name == "symmetric":
         return symmetric_matrix(matrix.astype(np.float64))
-    if name in ("asymmetric", "relative"):
+    if name in WITH_COMPLEXITY:
         rows = matrix.astype(np.float64)
         robust = robust_rows(first)(of_mean(rows, level_of(first)) if name == "relative" else rows)
         worth = _in_chunks(symmetric, robust, first.prior_precision[None, :])

@@ -57,12 +57,9 @@ class Nearness:
 
     def source_of(self, candidate: int) -> TaskEmbedding | None:
         """The one embedding of a candidate that is the nearest to the tasks on average; None without any."""
-        sources = self.sources.get(candidate, ())
-        if len(sources) < 2:
-            return sources[0] if sources else None
-        matrix = np.stack([source.fisher for source in sources])
-        total = sum(distances(task, matrix, name="asymmetric") for task in self.tasks.values())
-        return sources[int(np.argmin(total))]
+        from t2v_hub.model2vec.spaces import nearest_on_average
+
+        return nearest_on_average(self.sources.get(candidate, ()), tuple(self.tasks.values()))
 
 
 def nearness(catalog: "Catalog", evidence: "Evidence") -> Nearness | None:

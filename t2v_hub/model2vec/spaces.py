@@ -7,9 +7,22 @@ import numpy as np
 
 from t2v_hub.catalog import Candidate, Catalog, Result
 from t2v_hub.catalog.candidate import records_of
+from t2v_hub.distance import ALPHA
 from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.errors import EmbeddingFileError, StorageError
 from t2v_hub.model2vec.geometry import distances_to
+
+
+def nearest_on_average(
+    sources: Sequence[TaskEmbedding], tasks: Sequence[TaskEmbedding], *, alpha: float = ALPHA
+) -> TaskEmbedding | None:
+    """Of several embeddings the one with the smallest mean asymmetric distance to tasks; None of none."""
+    if len(sources) < 2 or not tasks:
+        return next(iter(sources), None)
+    targets = np.stack([task.robust for task in tasks])  # (n_tasks, n_filters)
+    trivial = tasks[0].prior_precision
+    means = [distances_to(source.robust, targets, trivial, alpha).mean() for source in sources]
+    return sources[int(np.argmin(means))]
 
 
 class SpaceEmbeddings:
@@ -69,12 +82,7 @@ class SpaceEmbeddings:
         candidate = self.catalog[checkpoint]
         places = [p for p, r in enumerate(records_of(candidate.embeddings)) if r.space == self.space]
         found = [e for place in places if (e := self._stored(candidate, place)) is not None]
-        if len(found) < 2 or not tasks:
-            return next(iter(found), None)
-        targets = np.stack([task.robust for task in tasks])  # (n_tasks, n_filters)
-        trivial = tasks[0].prior_precision
-        means = [distances_to(source.robust, targets, trivial, alpha).mean() for source in found]
-        return found[int(np.argmin(means))]
+        return nearest_on_average(found, tasks, alpha=alpha)
 
     def _stored(self, candidate: Candidate, place: int) -> TaskEmbedding | None:
         digest = records_of(candidate.embeddings)[place].digest

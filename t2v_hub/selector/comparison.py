@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from t2v_hub.distance import (
     ALPHA,
+    WITH_COMPLEXITY,
     DistanceName,
     distance,
     distances,
@@ -97,7 +98,7 @@ class Comparison:
         name, alpha, target = self._name, self._alpha, self._target
         value = distance(source, target, name=name, alpha=alpha)
         complexity = None
-        if name in ("asymmetric", "relative"):
+        if name in WITH_COMPLEXITY:
             complexity = distance(source, target, name=name, alpha=0.0) - value
         source_share = recorded_standard_error(source, name=name)
         target_share = recorded_standard_error(target, name=name)
@@ -120,7 +121,7 @@ class Comparison:
             recorded: The source's recorded share, where there is one.
         """
         source_share = math.nan
-        if recorded is not None and self._name in ("symmetric", "asymmetric", "relative"):
+        if recorded is not None and (self._name == "symmetric" or self._name in WITH_COMPLEXITY):
             source_share = recorded
         return Measured(
             digest,

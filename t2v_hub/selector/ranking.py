@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, overload
 
-from t2v_hub.distance import DistanceName
+from t2v_hub.distance import WITH_COMPLEXITY, DistanceName
 from t2v_hub.embedding import Json, Space, TaskInfo
 from t2v_hub.errors import MissingDependencyError, SettingsError
 from t2v_hub.selector.origin import Origin
@@ -86,6 +86,11 @@ class Ranking(Sequence[RankedCandidate]):
         best = f", best={self.items[0].candidate.id!r}" if self.items else ""
         return f"Ranking(task={self.task.id!r}, n_candidates={len(self)}{best})"
 
+    @property
+    def has_alpha(self) -> bool:
+        """Whether alpha times the complexity of the source is taken off its distances."""
+        return self.distance == "model2vec" or self.distance in WITH_COMPLEXITY
+
     def explain(self, i: int = 0) -> str:
         """Why ``ranking[i]`` stands where it stands, in words, and what would change that.
 
@@ -161,7 +166,7 @@ class Ranking(Sequence[RankedCandidate]):
             "space": self.space.id,
             "probe": self.space.probe,
             "distance": self.distance,
-            "alpha": self.alpha if self.distance in ("asymmetric", "relative", "model2vec") else None,
+            "alpha": self.alpha if self.has_alpha else None,
             "n_considered": self.n_considered,
             "n_filtered": self.n_filtered,
             "n_without_embedding": self.n_without_embedding,

@@ -20,7 +20,6 @@ _MAX_ROWS = 30
 _MAX_NAMES = 5
 _COLUMNS = ("rank", "checkpoint", "distance ± s.e.", "tie", "nearest source task", "prior", "parameters")
 _TO_THE_RIGHT = ("rank", prior_words.ELSEWHERE, "prior", "parameters")
-_WITH_ALPHA = ("asymmetric", "relative", "model2vec")
 
 
 def table(ranking: "Ranking") -> str:
@@ -98,7 +97,7 @@ def _header(ranking: "Ranking") -> list[str]:
     facts = [*(name for name in (task.config, task.split) if name)]
     measured = "" if ranking.n_measured in (None, task.n_samples) else f"{ranking.n_measured:,} of "
     facts += [f"{measured}{task.n_samples:,} images", f"{task.n_classes:,} classes"]
-    alpha = f" (alpha {ranking.alpha:g})" if ranking.distance in _WITH_ALPHA else ""
+    alpha = f" (alpha {ranking.alpha:g})" if ranking.has_alpha else ""
     if ranking.n_learned_from is not None:
         alpha += f", learned from errors of {ranking.n_learned_from:,} checkpoints on other tasks"
     counts = [f"{ranking.n_considered:,} in the catalog"]
@@ -159,7 +158,7 @@ def _legend(ranking: "Ranking", shown: Sequence["RankedCandidate"]) -> list[str]
             f"≈{first}: cannot be told apart from number {first}, the group's first; "
             f"neighbours in different groups may be tied too."
         )
-    if ranking.distance in _WITH_ALPHA and any((item.distance or 0.0) < 0 for item in distant):
+    if ranking.has_alpha and any((item.distance or 0.0) < 0 for item in distant):
         what = f"{ranking.distance} takes off alpha times the source task's complexity"
         if ranking.distance == "model2vec":
             what = "alpha times the complexity is taken off, and what was learned moves distances, too"
