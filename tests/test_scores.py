@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, ortho_group
 from sklearn.covariance import LedoitWolf
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -25,6 +27,7 @@ from t2v_hub.scores import (
     knn_accuracy,
     layer_means,
     leep,
+    logistic_loss,
     logme,
     nce,
     ridge_accuracy,
@@ -32,6 +35,8 @@ from t2v_hub.scores import (
     score,
     transrate,
 )
+from t2v_hub.scores.labels import Classes
+from t2v_hub.scores.logistic import fold_numbers
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -426,6 +431,74 @@ def test_rows_of_zeros_are_at_distance_one_by_cosine():
     assert knn_accuracy(features, [0, 0, 0, 1, 1], k=1) == pytest.approx((4 + 0.5) / 5)
 
 
+# Logistic regression
+
+
+@sizes
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("apart", [0.0, 0.5, 3.0])
+def test_the_logistic_loss_is_that_of_classifiers_fitted_by_others(n, d, n_classes, balanced, apart):
+    """By scikit-learn or SciPy, fold by fold, and calibrated by SciPy; the folds are checked below."""
+    features, labels = task(n, d, n_classes, apart=apart)
+    share = 1 / np.bincount(labels)[labels] if balanced else np.ones(n)
+    share = share / share.sum()
+    x = features - share @ features
+    x = np.column_stack([x / np.sqrt(share @ (x**2).sum(axis=1)), np.ones(n)])
+    folds = fold_numbers(Classes.of(labels))
+    logits = np.zeros((n, n_classes))
+    for fold in np.unique(folds):
+        kept = folds != fold
+        present = np.unique(labels[kept])
+        wanted = np.eye(n_classes)[labels[kept]]
+
+        def loss(flat, kept=kept, wanted=wanted):
+            weights = flat.reshape(n_classes, -1)
+            own = share[kept] / share[kept].sum()
+            entropies = logsumexp(x[kept] @ weights.T, axis=1) - (x[kept] @ weights.T * wanted).sum(axis=1)
+            return own @ entropies + 0.005 * np.square(weights).sum()
+
+        if len(present) == n_classes and n_classes > 2:
+            fitted = LogisticRegression(C=100, fit_intercept=False, tol=1e-10, max_iter=100_000)
+            fitted.fit(x[kept], labels[kept], sample_weight=share[kept] / share[kept].sum())
+            logits[~kept] = x[~kept] @ fitted.coef_.T
+        else:  # scikit-learn has one logit for two classes, and none for those that a fold lacks
+            found = minimize(loss, np.zeros(n_classes * x.shape[1]), tol=1e-12, options={"gtol": 1e-10})
+            logits[~kept] = x[~kept] @ found.x.reshape(n_classes, -1).T
+
+    def calibrated(factor):
+        own = logits[np.arange(n), labels]
+        return share @ (logsumexp(factor * logits, axis=1) - factor * own)
+
+    best = minimize_scalar(calibrated, bounds=(0, 16), method="bounded", options={"xatol": 1e-10}).fun
+    expected = min(best, calibrated(16.0), calibrated(0.0))
+
+    assert logistic_loss(features, labels, balanced=balanced) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("counts", [(20, 20, 20), (7, 1, 30, 4), (5, 5)])
+def test_folds_hold_their_share_of_every_class(counts):
+    """Else a fold's classifier might not know a class that it is asked for."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+
+    folds = fold_numbers(Classes.of(labels))
+
+    table = np.array(
+        [[(folds[labels == code] == fold).sum() for fold in range(5)] for code in range(len(counts))]
+    )
+    assert (table.max(axis=1) - table.min(axis=1) <= 1).all()
+    assert np.ptp(table.sum(axis=0)) <= 1
+
+
+def test_folds_fitted_in_parts_are_those_fitted_side_by_side(monkeypatch):
+    """Many images of many classes would not fit into memory at once."""
+    features, labels = task(40, 6, 3)
+    whole = logistic_loss(features, labels)
+
+    monkeypatch.setattr("t2v_hub.scores.logistic._BYTES", 1)
+
+    assert logistic_loss(features, labels) == pytest.approx(whole, rel=1e-6)
+
+
 # Ridge probe
 
 
@@ -494,12 +567,14 @@ def value(name: str, x: Array, labels: NDArray[np.generic]) -> float:
 @given(st.integers(0, 10**6), st.sampled_from(SIZES), st.sampled_from(sorted(SCORES)))
 @settings(max_examples=120, deadline=None)
 def test_neither_the_order_nor_the_names_matter(seed, size, name):
-    """A score is a function of the set of pairs, and of which labels are equal."""
+    """A score is a function of the set of pairs, and of which labels are equal; folds go by the order."""
     n, d, n_classes = size
     make = predicted if SCORES[name].needs == "predictions" else task
     x, labels = make(n, d, n_classes, seed=seed)
     rng = np.random.default_rng(seed)
     order, names = rng.permutation(n), rng.permutation(n_classes) * 17 - 5
+    if name == "logistic_loss":
+        order = np.arange(n)
 
     changed = value(name, x[order], names[labels][order])
 
@@ -536,6 +611,7 @@ SHIFTED: dict[str, Function] = {
     "knn_accuracy": lambda x, y: knn_accuracy(x, y, metric="euclidean"),
     "ridge_accuracy": ridge_accuracy,
     "ridge_loss": ridge_loss,
+    "logistic_loss": logistic_loss,
 }
 
 
@@ -661,7 +737,7 @@ def test_at_the_edges_a_score_is_a_finite_number_in_its_range(name, edge, recwar
     assert isinstance(result, float) and np.isfinite(result)
     if name in ("knn_accuracy", "ridge_accuracy"):
         assert 0 <= result <= 1
-    if name in ("h_score", "transrate", "ridge_loss"):
+    if name in ("h_score", "transrate", "ridge_loss", "logistic_loss"):
         assert result >= 0
     if name == "h_score":
         assert result <= len(np.unique(labels)) - 1 + 1e-9
@@ -782,7 +858,10 @@ def test_options_that_cannot_work_are_refused(function, options, message):
 
 def test_every_score_stands_under_its_name():
     assert {name: entry.name for name, entry in SCORES.items()} == {name: name for name in SCORES}
-    assert [name for name, entry in SCORES.items() if not entry.larger_is_better] == ["ridge_loss"]
+    assert [name for name, entry in SCORES.items() if not entry.larger_is_better] == [
+        "ridge_loss",
+        "logistic_loss",
+    ]
     for entry in SCORES.values():
         assert entry.function.__name__ == entry.name
         assert entry.reference
@@ -820,6 +899,42 @@ def test_layer_means_stand_side_by_side_in_order():
     expected = [[channel.sum() / 10 for channel in image] for image in maps["stem"]]
     np.testing.assert_allclose(means[:, :3], expected, rtol=1e-12)
     np.testing.assert_array_equal(means[:, 3:], maps["head"].astype(np.float64))
+
+
+def test_standardised_layers_have_the_mean_of_their_gram_matrices():
+    """However wide they are, and in whatever unit: each is centred, and of trace n."""
+    rng = np.random.default_rng(0)
+    maps = {"stem": 1e-4 * rng.normal(size=(9, 3, 4, 4)) + 7, "late": 1e3 * rng.normal(size=(9, 20))}
+    grams = []
+    for values in maps.values():
+        rows = values.reshape(9, values.shape[1], -1).mean(axis=2)
+        centre = np.eye(9) - np.full((9, 9), 1 / 9)
+        gram = centre @ rows @ rows.T @ centre
+        grams.append(9 * gram / np.trace(gram))
+
+    rows = layer_means(maps, standardise=True)
+
+    assert rows.shape == (9, 23)
+    np.testing.assert_allclose(rows @ rows.T, np.mean(grams, axis=0), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1.0, 1e160])
+def test_the_scale_of_a_standardised_layer_changes_nothing(scale):
+    """Not even where its squares are beyond float64."""
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(6, 4)), rng.normal(size=(6, 2))
+
+    rows = layer_means({"a": scale * a, "b": b}, standardise=True)
+
+    np.testing.assert_allclose(rows, layer_means({"a": a, "b": b}, standardise=True), rtol=1e-9, atol=1e-12)
+
+
+def test_a_standardised_layer_that_says_nothing_is_zero():
+    """Its rounding must not be blown up to the size of the others."""
+    rows = layer_means({"a": np.full((5, 3), 0.1), "b": np.arange(5.0)[:, None]}, standardise=True)
+
+    assert not rows[:, :3].any()
+    assert rows[:, 3].var() == pytest.approx(1 / 2)
 
 
 def test_layer_means_of_half_precision_do_not_overflow():

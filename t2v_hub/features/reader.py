@@ -3,10 +3,10 @@
 import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -24,11 +24,15 @@ from t2v_hub.probe import ProbeNetwork
 from t2v_hub.probe.files import ModelFiles, find_model
 from t2v_hub.probe.loading import OUTPUT, load_network
 from t2v_hub.probe.network import find_head
+from t2v_hub.probe.stages import Stages
+from t2v_hub.scores import FeatureKind, layer_means
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHUNK_BYTES = 1 << 20
 
-_Part = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+_Rows = NDArray[np.float32]
+
+_SAME = 1e-3  # of the largest value: two float32 means of one map differ by far less
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,11 @@ class FeatureReader:
         device: Where to measure; None for what accelerate chooses.
         batch_size: Images per pass on an accelerator.
         progress: Whether to show bars (on a terminal).
+        features: Which features: the ``last`` ones, the input of a checkpoint's head; or of all ``layers``,
+            those and the means of its stages (`t2v_hub.probe.stages.Stages`), each with the same weight.
 
     Raises:
-        SettingsError: There is no such device.
+        SettingsError: There is no such device, or there are no such features.
     """
 
     def __init__(
@@ -94,7 +100,11 @@ class FeatureReader:
         device: str | None = None,
         batch_size: int = 32,
         progress: bool = True,
+        features: FeatureKind = "last",
     ) -> None:
+        if features not in get_args(FeatureKind):
+            raise SettingsError(f"features must be 'last' or 'layers'; got {features!r}.")
+        self.features = features
         self.images = images
         self.store = store
         self.device = _device(device)
@@ -109,7 +119,7 @@ class FeatureReader:
 
         Raises:
             CheckpointError: It does not load; the message says why.
-            ProbeOutputError: Its features are not finite.
+            ProbeOutputError: Its features are not finite, or its stages cannot be read.
             ImageError: An image cannot be prepared for it.
             InsufficientMemoryError: Not even one image fits into memory.
         """
@@ -118,7 +128,7 @@ class FeatureReader:
         if identity is None:
             files = checkpoint.files()
             identity = _by_files(checkpoint, files)
-        key = feature_key(identity, self.images.digest)
+        key = feature_key(identity, self.images.digest, features=self.features)
         known = self.store.load(key, n=len(self.images))
         if known is None:
             known = self._measure(checkpoint.id, checkpoint.files() if files is None else files)
@@ -141,39 +151,68 @@ class FeatureReader:
             raise CheckpointError(f"Cannot load checkpoint {id!r}: {error}") from error
         pixels = self.images.pixels(network.preprocessing)
         passes = Passes(network, pixels, batch_size=self.batch_size)
-        answers = _Answers(network, trained_head=loaded.trained_head)
-        parts: list[_Part] = []
+        stages = Stages(network.module, id) if self.features == "layers" else None
+        answers = _Answers(network, trained_head=loaded.trained_head, stages=stages)
+        parts: list[_Answer] = []
         with frozen(network.module), answers, self._bar(id, len(pixels)) as bar:
 
-            def work(part: range) -> _Part:
+            def work(part: range) -> _Answer:
                 return answers.of(passes.inputs(part), len(part))
 
             for part, found in passes.over(range(len(pixels)), work):
                 parts.append(found)
                 bar.update(len(part))
-        predictions = [own for _, own in parts if own is not None]
-        result = Features(
-            np.concatenate([own for own, _ in parts]), np.concatenate(predictions) if predictions else None
-        )
-        for what, rows in (("features", result.features), ("predictions", result.predictions)):
+        whole = _Answer.joined(parts)
+        of_stages = (("features of a stage", rows) for rows in whole.stages)
+        for what, rows in (("features", whole.features), ("predictions", whole.predictions), *of_stages):
             if rows is not None and not np.isfinite(rows).all():
                 bad = int((~np.isfinite(rows).all(axis=1)).sum())
                 raise ProbeOutputError(
                     f"{id!r} gives NaN or infinite {what} for {bad} of {len(rows)} images. Check its weights "
                     f"and its preprocessing (mean, std)."
                 )
-        return result
+        return Features(whole.features if stages is None else _of_layers(whole), whole.predictions)
 
     def _bar(self, id: str, total: int) -> "tqdm[Any]":
         disable = None if self.progress else True
         return tqdm(total=total, desc=f"features of {id}", unit="image", disable=disable, leave=False)
 
 
-class _Answers:
-    """Features and, from the same pass, probabilities of a network; inside ``with`` only."""
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """Features, probabilities where there are such, and means of stages where they are wanted."""
 
-    def __init__(self, network: ProbeNetwork, *, trained_head: bool) -> None:
+    features: _Rows
+    predictions: _Rows | None
+    stages: tuple[_Rows, ...] = ()
+
+    @classmethod
+    def joined(cls, parts: Sequence["_Answer"]) -> "_Answer":
+        predictions = [one.predictions for one in parts if one.predictions is not None]
+        stages = zip(*(one.stages for one in parts), strict=True)
+        return cls(
+            np.concatenate([one.features for one in parts]),
+            np.concatenate(predictions) if predictions else None,
+            tuple(np.concatenate(rows) for rows in stages),
+        )
+
+
+def _of_layers(whole: _Answer) -> _Rows:
+    """Stages and features in one matrix; features that are the mean of the last stage stand once."""
+    stages, own = list(whole.stages), whole.features
+    last = stages[-1]
+    if last.shape == own.shape and float(np.abs(last - own).max()) <= _SAME * float(np.abs(own).max()):
+        stages.pop()
+    layers = {f"stage {place}": rows for place, rows in enumerate(stages, start=1)} | {"last": own}
+    return layer_means(layers, standardise=True).astype(np.float32)
+
+
+class _Answers:
+    """What a network says of images, all from one pass; inside ``with`` only."""
+
+    def __init__(self, network: ProbeNetwork, *, trained_head: bool, stages: Stages | None) -> None:
         self._network = network
+        self._stages = stages
         self._head: nn.Module | None = None
         if trained_head and network.head != OUTPUT:
             self._head = network.module.get_submodule(network.head)
@@ -181,6 +220,8 @@ class _Answers:
         self._hooks = contextlib.ExitStack()
 
     def __enter__(self) -> None:
+        if self._stages is not None:
+            self._hooks.enter_context(self._stages)
         if self._head is not None:
             handle = self._head.register_forward_hook(lambda _, __, output: self._logits.append(output))
             self._hooks.callback(handle.remove)
@@ -188,15 +229,17 @@ class _Answers:
     def __exit__(self, *_: object) -> None:
         self._hooks.close()
 
-    def of(self, inputs: Tensor, n: int) -> _Part:
+    def of(self, inputs: Tensor, n: int) -> _Answer:
         """Of the first ``n`` inputs."""
         self._logits.clear()
         with torch.no_grad():
             features = self._network.features(inputs)[:n].float().cpu().numpy()
+            means = [] if self._stages is None else self._stages.means()
+            stages = tuple(rows[:n].cpu().numpy() for rows in means)
             if self._head is None:
-                return features, None
+                return _Answer(features, None, stages)
             logits = self._logits[0][:n].flatten(1)
-            return features, logits.double().softmax(dim=1).float().cpu().numpy()
+            return _Answer(features, logits.double().softmax(dim=1).float().cpu().numpy(), stages)
 
 
 def _device(name: str | None) -> torch.device:

@@ -14,6 +14,7 @@ from safetensors.numpy import save as to_safetensors
 from t2v_hub.embedding import canonical_json
 from t2v_hub.embedding.files import read_tensors
 from t2v_hub.errors import CacheWarning, EmbeddingFileError, StorageError
+from t2v_hub.scores import FeatureKind
 from t2v_hub.storage import write_atomically
 
 Rows = NDArray[np.float32]
@@ -26,7 +27,8 @@ class Features:
     """What a checkpoint makes of some images.
 
     Attributes:
-        features: ``(n, n_features)`` float32, the input of its classification head.
+        features: ``(n, n_features)`` float32, the input of its classification head; or, where ``layers``
+            were asked for, `t2v_hub.scores.layer_means` of its stages and that, standardised.
         predictions: ``(n, k)`` float32, its probabilities over its own k classes; None without a head of
             its own.
     """
@@ -92,20 +94,23 @@ class FeatureStore:
         return self.folder / f"{key}.safetensors"
 
 
-def feature_key(checkpoint: Mapping[str, str], images: str) -> str:
-    """Hangs on what the checkpoint is, on the images, and on the code that makes features of both.
+def feature_key(checkpoint: Mapping[str, str], images: str, *, features: FeatureKind = "last") -> str:
+    """Hangs on what the checkpoint is, on the images, on which features, and on the code that makes them.
 
     A checkpoint's preprocessing is a matter of its files, and of the library that reads them.
 
     Args:
         checkpoint: Names its content: a commit, or a digest of its files.
         images: Digest of the images' pixels.
+        features: Which features.
     """
     from importlib.metadata import version
 
     code = {"layout": "1", "timm": version("timm"), "transformers": version("transformers")}
-    described = canonical_json({"checkpoint": dict(checkpoint), "images": images, "code": code})
-    return hashlib.sha256(described).hexdigest()[:32]
+    named: dict[str, object] = {"checkpoint": dict(checkpoint), "images": images, "code": code}
+    if features != "last":
+        named["features"] = features  # the last ones' keys are as they were before there were others
+    return hashlib.sha256(canonical_json(named)).hexdigest()[:32]
 
 
 def _is_sound(rows: NDArray[np.float32], n: int) -> bool:

@@ -5,7 +5,8 @@ labels; larger is better unless its docstring says otherwise. `SCORES` lists the
 """
 
 from t2v_hub.scores.evidence import logme
-from t2v_hub.scores.features import layer_means
+from t2v_hub.scores.features import FeatureKind, layer_means
+from t2v_hub.scores.logistic import logistic_loss
 from t2v_hub.scores.neighbours import knn_accuracy
 from t2v_hub.scores.predictions import leep, nce
 from t2v_hub.scores.registry import SCORES, Score, score
@@ -15,11 +16,13 @@ from t2v_hub.scores.separation import h_score, transrate
 __all__ = [
     "PENALTIES",
     "SCORES",
+    "FeatureKind",
     "Score",
     "h_score",
     "knn_accuracy",
     "layer_means",
     "leep",
+    "logistic_loss",
     "logme",
     "nce",
     "ridge_accuracy",

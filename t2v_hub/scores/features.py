@@ -7,7 +7,7 @@ below 1e-7 of the largest singular value is lost, as it is in float32 features.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,19 +17,31 @@ from t2v_hub.scores.labels import Classes
 
 Array = NDArray[np.float64]
 
+FeatureKind = Literal["last", "layers"]
+"""Features of a checkpoint: the input of its classification head, or means of all its stages and that."""
+
 _LARGEST = 1e100  # squares and their sums must stay finite
 _ROUNDING = 1e-12  # deviations from the mean, relative to the values, that are rounding
 
 
-def layer_means(maps: Mapping[str, ArrayLike]) -> Array:
-    """Spatial means of every layer's feature maps, side by side.
+def layer_means(maps: Mapping[str, ArrayLike], *, standardise: bool = False) -> Array:
+    r"""Spatial means of every layer's feature maps, side by side.
 
     Early layers tell textures, late ones objects; the mean of many layers knows both. Scales are left as
-    they are, so a layer of large values weighs more wherever distances or penalties do.
+    they are, so a layer of large values weighs more wherever distances or penalties do; unless they are to
+    be standardised: then each of the L layers is centred and divided by one number, so that its variances
+    sum to 1/L over its columns. Rows side by side have the mean of the layers' Gram matrices,
+
+    .. math:: X X^T = \frac{1}{L} \sum_l K_l, \qquad K_l = n \, C_l C_l^T / \operatorname{tr} C_l C_l^T
+
+    with the centred layers :math:`C_l`, as wide as each may be. A mean of the vectors themselves, as is made
+    of texts' layers, needs layers of one width, which those of networks for images seldom have.
 
     Args:
         maps: Layer name to ``(n, c)`` or ``(n, c, h, w)``, the same n images in each, in the order in which
             the columns shall stand.
+        standardise: Whether every layer is to weigh the same, whatever its scale and width. One that is the
+            same for all images is 0 and stays so.
 
     Returns:
         ``(n, sum of c)``.
@@ -53,7 +65,20 @@ def layer_means(maps: Mapping[str, ArrayLike]) -> Array:
             )
         means = array.astype(np.float64) if array.ndim == 2 else array.mean(axis=(2, 3), dtype=np.float64)
         columns.append(means)
+    if standardise:
+        columns = [_of_variance(means, 1 / len(columns)) for means in columns]
     return np.concatenate(columns, axis=1)
+
+
+def _of_variance(rows: Array, total: float) -> Array:
+    """The rows centred, and their columns' variances of a given sum; 0 where they have none."""
+    deviations = centred(rows)
+    largest = float(np.abs(deviations).max())
+    if largest == 0.0:
+        return deviations
+    deviations /= largest  # no square overflows or vanishes
+    deviations *= np.sqrt(total * len(rows) / np.square(deviations).sum())
+    return deviations
 
 
 def checked_pair(values: ArrayLike, labels: ArrayLike, *, what: str) -> tuple[Array, Classes]:

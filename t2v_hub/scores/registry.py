@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from t2v_hub.errors import SettingsError
 from t2v_hub.scores.evidence import logme
+from t2v_hub.scores.logistic import logistic_loss
 from t2v_hub.scores.neighbours import knn_accuracy
 from t2v_hub.scores.predictions import leep, nce
 from t2v_hub.scores.ridge import ridge_accuracy, ridge_loss
@@ -24,7 +25,7 @@ class Score:
         function: Of ``(features, labels)`` or ``(predictions, labels)``; further options keep their defaults.
         needs: Which of the two it takes.
         cost: ``linear`` in the values; ``pairwise``: n² products of rows; ``spectral``: the cube of the
-            smaller of n and d.
+            smaller of n and d; ``iterative``: some hundred times n² products for each class.
         reference: Where it comes from.
         larger_is_better: Its direction.
     """
@@ -32,7 +33,7 @@ class Score:
     name: str
     function: Callable[[ArrayLike, ArrayLike], float]
     needs: Literal["features", "predictions"]
-    cost: Literal["linear", "pairwise", "spectral"]
+    cost: Literal["linear", "pairwise", "spectral", "iterative"]
     reference: str
     larger_is_better: bool = True
 
@@ -49,6 +50,14 @@ SCORES: Mapping[str, Score] = MappingProxyType(
             Score("knn_accuracy", knn_accuracy, "features", "pairwise", "Cover and Hart, 1967"),
             Score("ridge_accuracy", ridge_accuracy, "features", "spectral", "Allen, 1974"),
             Score("ridge_loss", ridge_loss, "features", "spectral", "Allen, 1974", larger_is_better=False),
+            Score(
+                "logistic_loss",
+                logistic_loss,
+                "features",
+                "iterative",
+                "Stone, 1974; Guo et al., ICML 2017",
+                larger_is_better=False,
+            ),
         )
     }
 )
