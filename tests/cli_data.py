@@ -11,6 +11,9 @@ from typer.testing import CliRunner, Result
 
 from t2v_hub.cli import app
 
+SIZE = ("--image-size", 32)
+"""Options with which the tiny probe measures the tiny images."""
+
 
 def t2v(*arguments: object) -> Result:
     """What the command does with these arguments, in this process."""

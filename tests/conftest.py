@@ -36,6 +36,33 @@ def loopback_hub() -> Iterator[LoopbackHub]:
         yield hub
 
 
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny probe; to be read only, as are the two below."""
+    from cli_data import save_probe
+
+    return save_probe(tmp_path_factory.mktemp("probe") / "probe")
+
+
+@pytest.fixture(scope="session")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of 24 tiny images of three classes."""
+    from cli_data import save_images
+
+    return save_images(tmp_path_factory.mktemp("images") / "pets")
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory, pets: Path, probe: Path) -> Path:
+    """An embedding file of the pets."""
+    from cli_data import SIZE, t2v_json
+
+    path = tmp_path_factory.mktemp("embedded") / "pets.safetensors"
+    # It is made before `_own_home` is there, so nothing is to be kept at home.
+    t2v_json("embed", pets, "-o", path, "--probe", probe, *SIZE, "--no-cache")
+    return path
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read from or written to the user's own cache."""

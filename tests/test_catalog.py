@@ -4,17 +4,16 @@ import dataclasses
 import errno
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from catalog_harm import DAMAGES, all_at_once, files_in, fill_the_disk, killed, survivors
 from factories import make_catalog, make_embedding, make_space
 from filelock import FileLock
 
@@ -45,10 +44,6 @@ FULL = Candidate(
     gated=False,
     upstream_accuracy=0.715,
 )
-
-
-def files_in(catalog):
-    return sorted(path.name for path in (catalog.path / "embeddings").iterdir())
 
 
 def test_a_candidate_survives_the_disk(tmp_path):
@@ -88,6 +83,50 @@ def test_facts_that_cannot_be_are_refused(facts, words):
     """An accuracy in percent would outrank every other one for ever."""
     with pytest.raises(SettingsError, match=words):
         Candidate(**{"id": "org/model", **facts})
+
+
+def test_the_prior_goes_by_size_then_accuracy_then_downloads():
+    """A small expert's accuracy on its own data must not outrank a large checkpoint's on ImageNet."""
+    facts = [
+        {"parameters": 9},
+        {"parameters": 8, "upstream_accuracy": 0.9},
+        {"parameters": 8, "upstream_accuracy": 0.8, "downloads": 7},
+        {"parameters": 8, "upstream_accuracy": 0.8, "downloads": 6},
+        {"parameters": 8, "upstream_accuracy": 0.8},
+        {"parameters": 8, "downloads": 10**9},
+        {"parameters": 0},
+        {"upstream_accuracy": 1.0, "downloads": 10**9},
+        {"upstream_accuracy": 0.0},
+        {"downloads": 0},
+        {"likes": 10**9},
+    ]
+    candidates = [Candidate("org/a", **known) for known in facts]
+
+    shuffled = candidates[3:] + candidates[:3]
+    assert sorted(shuffled, key=lambda c: c.prior, reverse=True) == candidates
+    assert len({candidate.prior for candidate in candidates}) == len(candidates)
+    assert [candidate.has_prior for candidate in candidates] == [True] * 10 + [False]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("IMAGENET-1K",), True),
+        (("other", "task1"), True),
+        (("Task2",), True),
+        ((None, make_embedding(seed=1).digest), True),
+        (("other", make_embedding(seed=3).digest), False),
+        ((None,), False),
+        ((), False),
+    ],
+)
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_what_it_was_trained_on_is_known_by_id_or_embedding(tmp_path, names, expected, is_stored):
+    """In any space; ids without regard to case, as the Hub has them."""
+    candidate = make_catalog(tmp_path, [FULL])[FULL.id] if is_stored else FULL
+
+    assert candidate.was_trained_on(*names) is expected
+    assert not Candidate("org/a").was_trained_on(*names)
 
 
 def test_a_catalog_begins_empty_and_writes_nothing_until_something_is_added(tmp_path):
@@ -150,7 +189,7 @@ def test_another_revision_replaces_the_candidate(tmp_path):
     catalog.add(Candidate("org/a", revision="2"))
 
     assert catalog["org/a"] == Candidate("org/a", revision="2")
-    assert files_in(catalog) == []
+    assert files_in(catalog) == set()
 
 
 def test_only_candidates_can_be_added(tmp_path):
@@ -169,14 +208,15 @@ def test_removing_keeps_embeddings_that_others_share(tmp_path):
     assert catalog["org/b"].embeddings[0] == embedding
     catalog.remove("org/b")
 
-    assert files_in(catalog) == []
+    assert files_in(catalog) == set()
     assert len(Catalog.load(tmp_path)) == 0
 
 
 def test_facts_of_a_candidate_can_be_changed_though_its_embedding_is_damaged(tmp_path):
     """Candidates from the catalog itself need not be read to be written back."""
     catalog = make_catalog(tmp_path, [Candidate("org/a", embeddings=[make_embedding()])])
-    (catalog.path / "embeddings" / files_in(catalog)[0]).write_bytes(b"damaged")
+    (file,) = files_in(catalog)
+    (catalog.path / "embeddings" / file).write_bytes(b"damaged")
 
     catalog.add(dataclasses.replace(catalog["org/a"], downloads=7))
 
@@ -189,7 +229,8 @@ def test_adding_an_embedding_again_heals_its_file(tmp_path):
     """Measuring again is the remedy that the error names."""
     candidate = Candidate("org/a", embeddings=[make_embedding()])
     catalog = make_catalog(tmp_path, [candidate])
-    (catalog.path / "embeddings" / files_in(catalog)[0]).write_bytes(b"damaged")
+    (file,) = files_in(catalog)
+    (catalog.path / "embeddings" / file).write_bytes(b"damaged")
 
     catalog.add(candidate)
 
@@ -243,7 +284,8 @@ def test_merge_takes_all_and_names_what_it_could_not_read(tmp_path):
 def test_extend_adds_all_or_none(tmp_path):
     """Half of a list is what nobody asked for."""
     other = make_catalog(tmp_path / "other", [Candidate("org/b", embeddings=[make_embedding()])])
-    (other.path / "embeddings" / files_in(other)[0]).unlink()
+    (file,) = files_in(other)
+    (other.path / "embeddings" / file).unlink()
     catalog = make_catalog(tmp_path / "one", [Candidate("org/z")])
 
     with pytest.raises(EmbeddingFileError, match="no embedding file"):
@@ -329,7 +371,7 @@ def test_an_index_that_is_not_ours_is_refused(tmp_path, change, words):
         Catalog.load(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-20], lambda raw: b"", lambda raw: b"PAR1" * 30])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_index_is_named_with_its_remedy(tmp_path, damage):
     """The embeddings are not lost, and the message says so."""
     catalog = make_catalog(tmp_path, [Candidate("org/a", embeddings=[make_embedding()])])
@@ -352,28 +394,17 @@ def test_no_flipped_bit_gives_another_catalog(tmp_path):
     catalog = make_catalog(tmp_path, [Candidate(f"org/model-{i}", likes=i, licence="mit") for i in range(5)])
     expected = list(catalog)
     path = tmp_path / "candidates.parquet"
-    raw = path.read_bytes()
 
-    survived = 0
-    for place in range(0, len(raw), 11):
-        path.write_bytes(raw[:place] + bytes([raw[place] ^ 4]) + raw[place + 1 :])
-        try:
-            survived += list(Catalog(tmp_path)) != expected
-        except CatalogFileError:
-            continue
+    share = survivors(path, lambda: list(Catalog(tmp_path)) != expected)
+
     # Column statistics and names in the footer are not under a checksum; a few flips there show.
-    assert survived <= 0.05 * len(raw) / 11
+    assert share <= 0.05
 
 
 # Several processes, kills, disks
 
 
 ADD_SOME = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from factories import make_embedding
-from t2v_hub.catalog import Candidate, Catalog
-catalog, prefix = Catalog(sys.argv[1]), sys.argv[3]
 for i in range(15):
     catalog.add(Candidate(f"org/{prefix}{i}"), embedding=make_embedding(seed=i, task=f"{prefix}{i}"))
 """
@@ -381,9 +412,7 @@ for i in range(15):
 
 def test_two_processes_can_add_at_once(tmp_path):
     """Read, change and write are one step under the lock; otherwise the last one to write wins."""
-    command = [sys.executable, "-c", ADD_SOME, str(tmp_path), str(Path(__file__).parent)]
-    workers = [subprocess.Popen([*command, prefix]) for prefix in "ab"]
-    exits = [worker.wait(timeout=120) for worker in workers]
+    exits = all_at_once(tmp_path, ADD_SOME)
 
     catalog = Catalog.load(tmp_path)
 
@@ -405,26 +434,7 @@ def test_what_another_added_is_kept_and_shows(tmp_path):
     assert [candidate.id for candidate in one] == ["org/a"]  # as it was opened
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[2])
-from factories import make_embedding
-from t2v_hub import storage
-from t2v_hub.catalog import Candidate, Catalog
-step = int(sys.argv[3])
-count = 0
-def die_at_that_step(step, real=os.fsync):
-    def fsync(handle):
-        global count
-        count += 1
-        if count == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        real(handle)
-    return fsync
-catalog = Catalog(sys.argv[1])
-os.fsync = die_at_that_step(step)
-catalog.extend([Candidate("org/b", embeddings=[make_embedding(seed=i) for i in (1, 2)])])
-"""
+ADD_TWO = 'catalog.extend([Candidate("org/b", embeddings=[make_embedding(seed=i) for i in (1, 2)])])'
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
@@ -432,12 +442,11 @@ catalog.extend([Candidate("org/b", embeddings=[make_embedding(seed=i) for i in (
 def test_a_killed_process_leaves_a_catalog_that_can_be_read_and_written(tmp_path, step):
     """Kills come at any moment: in an embedding, after it, in the index."""
     make_catalog(tmp_path, [Candidate("org/a", embeddings=[make_embedding(seed=0)])])
-    command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent), str(step)]
 
-    result = subprocess.run(command, check=False)
+    exit = killed(tmp_path, step, ADD_TWO)
     catalog = Catalog.load(tmp_path)
 
-    assert result.returncode == -signal.SIGKILL
+    assert exit == -signal.SIGKILL
     assert [candidate.id for candidate in catalog] == ["org/a"]
     assert catalog["org/a"].embeddings[0] == make_embedding(seed=0)
     catalog.add(Candidate("org/b", embeddings=[make_embedding(seed=1)]))  # the lock died with its holder
@@ -449,15 +458,8 @@ def test_a_killed_process_leaves_a_catalog_that_can_be_read_and_written(tmp_path
 def test_a_full_disk_leaves_the_catalog_as_it_was(tmp_path, monkeypatch, step):
     """In the embedding or in the index."""
     catalog = make_catalog(tmp_path, [Candidate("org/a")])
-    real, calls = os.fsync, []
 
-    def fsync(handle):
-        calls.append(handle)
-        if len(calls) == step:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(handle)
-
-    monkeypatch.setattr(storage.os, "fsync", fsync)
+    fill_the_disk(monkeypatch, step)
     with pytest.raises(StorageError, match="the disk is full"):
         catalog.add(Candidate("org/b"), embedding=make_embedding())
 

@@ -1,17 +1,14 @@
 """Results in a catalog: kept through processes, kills and damage; from tables, and from cards."""
 
-import errno
 import math
-import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from catalog_harm import DAMAGES, all_at_once, files_in, fill_the_disk, killed, survivors
 from factories import make_catalog, make_embedding, make_space
 
 from t2v_hub import storage
@@ -29,10 +26,6 @@ from t2v_hub.hub import Connection
 from t2v_hub.testing import LoopbackHub
 
 PETS, LEAVES = make_embedding(seed=1, task="pets"), make_embedding(seed=2, task="org/leaves")
-
-
-def files_in(catalog):
-    return {path.name for path in (catalog.path / "embeddings").glob("*")}
 
 
 def file_of(embedding):
@@ -330,7 +323,7 @@ def test_a_file_that_claims_too_much_is_not_read(tmp_path, monkeypatch):
         catalog.results()
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-20], lambda raw: b"", lambda raw: b"PAR1" * 30])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_named_and_stands_in_nobodys_way(tmp_path, damage):
     """Candidates can be ranked and added; what would write over it is refused."""
     catalog = make_catalog(tmp_path, [Candidate("org/a", embeddings=[PETS])])
@@ -355,28 +348,17 @@ def test_no_flipped_bit_gives_other_results(tmp_path):
     catalog.record_many([Result(f"task{i}", "org/a", i / 7, n=5, seed=i) for i in range(7)])
     expected = catalog.results()
     path = tmp_path / "results.parquet"
-    raw = path.read_bytes()
 
-    survived = 0
-    for place in range(0, len(raw), 11):
-        path.write_bytes(raw[:place] + bytes([raw[place] ^ 4]) + raw[place + 1 :])
-        try:
-            survived += catalog.results() != expected
-        except CatalogFileError:
-            continue
+    share = survivors(path, lambda: catalog.results() != expected)
+
     # Column statistics and names in the footer are not under a checksum; a few flips there show.
-    assert survived <= 0.05 * len(raw) / 11
+    assert share <= 0.05
 
 
 # Several processes, kills, disks
 
 
 RECORD_SOME = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from factories import make_embedding
-from t2v_hub.catalog import Candidate, Catalog
-catalog, prefix = Catalog(sys.argv[1]), sys.argv[3]
 for i in range(15):
     task = make_embedding(seed=i, task=f"{prefix}{i}")
     catalog.record(task, f"org/{prefix}", i / 20, seed=i)
@@ -387,9 +369,7 @@ for i in range(15):
 
 def test_two_processes_can_record_at_once(tmp_path):
     """Read, change and write are one step under the lock; and nobody deletes what another has named."""
-    command = [sys.executable, "-c", RECORD_SOME, str(tmp_path), str(Path(__file__).parent)]
-    workers = [subprocess.Popen([*command, prefix]) for prefix in "ab"]
-    exits = [worker.wait(timeout=120) for worker in workers]
+    exits = all_at_once(tmp_path, RECORD_SOME)
 
     found = Catalog.load(tmp_path).results()
 
@@ -400,25 +380,7 @@ def test_two_processes_can_record_at_once(tmp_path):
     assert all(Catalog(tmp_path).task_embedding(r.embedding).task.id == r.task for r in found)
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[2])
-from factories import make_embedding
-from t2v_hub.catalog import Catalog
-step = int(sys.argv[3])
-count = 0
-def die_at_that_step(real=os.fsync):
-    def fsync(handle):
-        global count
-        count += 1
-        if count == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        real(handle)
-    return fsync
-catalog = Catalog(sys.argv[1])
-os.fsync = die_at_that_step()
-catalog.record(make_embedding(seed=2, task="org/leaves"), "org/b", 0.2)
-"""
+RECORD_ONE = 'catalog.record(make_embedding(seed=2, task="org/leaves"), "org/b", 0.2)'
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
@@ -426,12 +388,11 @@ catalog.record(make_embedding(seed=2, task="org/leaves"), "org/b", 0.2)
 def test_a_killed_process_leaves_results_that_can_be_read_and_written(tmp_path, step):
     """Kills come at any moment: in the embedding, after it, in the file of results, after that."""
     first = Catalog(tmp_path).record(PETS, "org/a", 0.1)
-    command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent), str(step)]
 
-    done = subprocess.run(command, check=False)
+    exit = killed(tmp_path, step, RECORD_ONE)
     catalog = Catalog.load(tmp_path)
 
-    assert done.returncode == -signal.SIGKILL
+    assert exit == -signal.SIGKILL
     found = catalog.results()
     assert first in found and len(found) == 1 + (step == 4)
     assert all(catalog.task_embedding(r.embedding).task.id == r.task for r in found)
@@ -445,15 +406,8 @@ def test_a_full_disk_leaves_the_results_as_they_were(tmp_path, monkeypatch, step
     """In the embedding or in the file of results."""
     catalog = Catalog(tmp_path)
     first = catalog.record(PETS, "org/a", 0.1)
-    real, calls = os.fsync, []
 
-    def fsync(handle):
-        calls.append(handle)
-        if len(calls) == step:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(handle)
-
-    monkeypatch.setattr(storage.os, "fsync", fsync)
+    fill_the_disk(monkeypatch, step)
     with pytest.raises(StorageError, match="the disk is full"):
         catalog.record(LEAVES, "org/b", 0.2)
 

@@ -11,36 +11,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cli_data import save_images, save_probe, t2v, t2v_json
+from cli_data import SIZE, save_images, save_probe, t2v, t2v_json
 
 from t2v_hub.catalog import Catalog
 from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.probe import load_checkpoint
 
-SIZE = ("--image-size", 32)
-
-
-@pytest.fixture(scope="module")
-def probe(tmp_path_factory):
-    return save_probe(tmp_path_factory.mktemp("probe") / "probe")
-
-
-@pytest.fixture(scope="module")
-def pets(tmp_path_factory):
-    return save_images(tmp_path_factory.mktemp("images") / "pets")
-
 
 @pytest.fixture(scope="module")
 def leaves(tmp_path_factory):
     return save_images(tmp_path_factory.mktemp("images") / "leaves", seed=1)
-
-
-@pytest.fixture
-def embedded(tmp_path, pets, probe):
-    """An embedding file of the pets."""
-    path = tmp_path / "pets.safetensors"
-    t2v_json("embed", pets, "-o", path, "--probe", probe, *SIZE)
-    return path
 
 
 def test_embed_writes_a_file_and_says_what_was_measured(tmp_path, pets, probe):

@@ -60,6 +60,21 @@ def test_rank_as_json_is_the_rankings_own_dictionary(task, catalog):
     )
 
 
+def test_rank_goes_by_the_relative_distance_unless_told_otherwise(task, catalog):
+    """The paper's own is there by name."""
+    rank = ("rank", task, "--catalog", catalog.path)
+    plain, relative, asymmetric = (
+        t2v_json(*rank, *choice) for choice in ((), ("--distance", "relative"), ("--distance", "asymmetric"))
+    )
+
+    assert plain == relative
+    assert (plain["distance"], asymmetric["distance"]) == ("relative", "asymmetric")
+    assert asymmetric == ModelSelector(catalog, distance="asymmetric").rank(TARGET).to_dict()
+    assert asymmetric["candidates"][0]["distance"] != plain["candidates"][0]["distance"]
+    words = " ".join(t2v("rank", "--help").stdout.replace("│", " ").split())
+    assert "symmetric favours none. Default: relative." in words
+
+
 def test_rank_where(task, catalog):
     """All conditions must hold."""
     values = t2v_json(

@@ -5,35 +5,16 @@ from typing import get_args
 import numpy as np
 import pytest
 from checkpoints import save_checkpoint
-from cli_data import save_images, save_probe, t2v, t2v_json
+from cli_data import save_probe, t2v, t2v_json
 from factories import make_embedding
 
 from t2v_hub.catalog import Candidate, Catalog
 from t2v_hub.cli import options
 from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.model2vec import Model2Vec
-from t2v_hub.scores import SCORES
+from t2v_hub.scores import SCORES, FeatureKind
 from t2v_hub.selector import ModelSelector
-
-SIZE = ("--image-size", 32)
-
-
-@pytest.fixture(scope="module")
-def probe(tmp_path_factory):
-    return save_probe(tmp_path_factory.mktemp("probe") / "probe")
-
-
-@pytest.fixture(scope="module")
-def pets(tmp_path_factory):
-    return save_images(tmp_path_factory.mktemp("images") / "pets")
-
-
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory, pets, probe):
-    """An embedding file of the pets."""
-    path = tmp_path_factory.mktemp("embedded") / "pets.safetensors"
-    t2v_json("embed", pets, "-o", path, "--probe", probe, *SIZE)
-    return path
+from t2v_hub.selector.combined import COMBINED
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +68,29 @@ def test_refining_loads_and_says_what_came_of_it(pets, at, folders):
 
     done = values["refinement"]
     assert (done["score"], done["n_loaded"], done["n_images"], done["failed"]) == (
-        "ridge_loss",
+        "combined",
         2,
         24,
         {},
     )
     assert done["against_prior"]["id"] == folders[1]
     for item in values["candidates"]:
-        assert 0 <= item["score"] <= 1
+        assert abs(item["score"]) <= 1
         low, high = item["predicted_interval"]
         assert 0 <= low <= item["predicted_error"] <= high <= 1
     assert "Loaded      2 in " in text
     assert "scored by logme on 12 images of the task" in text
     assert "rank  checkpoint  predicted error ± 95 %  logme " in text
+
+
+def test_features_of_all_layers_may_be_asked_for(pets, at):
+    """Other features, other scores; the names are the library's."""
+    last = t2v_json("rank", pets, *at, "--refine", 1, "--score", "logme")
+    layers = t2v_json("rank", pets, *at, "--refine", 1, "--features", "layers", "--score", "logme")
+
+    assert [values["refinement"]["features"] for values in (last, layers)] == ["last", "layers"]
+    assert last["candidates"][0]["score"] != layers["candidates"][0]["score"]
+    assert get_args(options.FeaturesName) == get_args(FeatureKind)
 
 
 def test_a_budget_loads_one_at_least(pets, at):
@@ -140,6 +131,8 @@ def test_learned_distances_rank(pets, embedded, at, fit, catalog, folders):
     [
         (["--score", "logme"], 2, "--score goes with --refine or --budget; without these nothing is loaded"),
         (["--max-images", "20"], 2, "--max-images goes with --refine or --budget"),
+        (["--features", "layers"], 2, "--features goes with --refine or --budget"),
+        (["--refine", "1", "--features", "all"], 2, "Invalid value for '--features'"),
         (["--refine", "0"], 2, "Invalid value for '--refine'"),
         (["--budget", "-1"], 2, "Invalid value for '--budget'"),
         (["--refine", "1", "--score", "sfda"], 2, "Invalid value for '--score'"),
@@ -187,4 +180,4 @@ def test_a_fit_of_strangers_is_named_before_the_data_is_read(tmp_path, pets, fit
 
 def test_the_scores_are_the_librarys():
     """They are written twice so that --help imports no numpy."""
-    assert get_args(options.ScoreName) == tuple(SCORES)
+    assert get_args(options.ScoreName) == (COMBINED, *SCORES)

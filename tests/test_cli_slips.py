@@ -1,25 +1,13 @@
 """Slips that must cost neither a file nor an hour: wrong paths, files that exist, an interrupt."""
 
 import pytest
-from cli_data import save_images, save_probe, t2v, t2v_json
+from cli_data import SIZE, t2v, t2v_json
 from factories import make_embedding
 
 import t2v_hub.cli.measuring
 from t2v_hub.catalog import Catalog
 from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.task2vec import Task2Vec
-
-SIZE = ("--image-size", 32)
-
-
-@pytest.fixture(scope="module")
-def probe(tmp_path_factory):
-    return save_probe(tmp_path_factory.mktemp("probe") / "probe")
-
-
-@pytest.fixture(scope="module")
-def pets(tmp_path_factory):
-    return save_images(tmp_path_factory.mktemp("images") / "pets")
 
 
 @pytest.fixture

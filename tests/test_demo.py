@@ -70,6 +70,8 @@ def test_story_shows_the_ranking_beside_what_came_of_it(quick):
     assert "under a minute on two cores. Checkpoints, catalog, pictures" in " ".join(text.split())
     assert f" go to\n{out}\n" in text
     assert f"  distances  {out / 'distances.png'} (the symmetric distance between all tasks; rankings" in text
+    assert "rankings use the relative one)" in text
+    assert all(trial.ranking.distance == "relative" for trial in report.trials)
     assert "t2v catalog add" in text
     assert "t2v rank" in text
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from factories import make_embedding
 
-from t2v_hub.catalog import Result
+from t2v_hub.catalog import Candidate, Result
 from t2v_hub.judging import evidence_of
 
 
@@ -70,15 +71,27 @@ def test_splits_are_kept_where_that_keeps_the_most_results():
     assert (with_holes.n_splits, with_holes.tasks) == (9, ("h0", "h1", "h2"))
 
 
-@pytest.mark.parametrize(("task", "known"), [("t1", "t1"), ("T1", "t1"), ("t1", "sha256:" + "0" * 64)])
-def test_a_candidate_is_not_judged_on_what_it_was_trained_on(task, known):
+EMBEDDED = make_embedding(task="t1")
+RENAMED = make_embedding(task="a copy of t1")
+
+
+@pytest.mark.parametrize(
+    ("task", "trained"),
+    [
+        ("t1", Candidate("c", source="t1")),
+        ("T1", Candidate("c", source="t1")),
+        ("t1", Candidate("c", source="T1")),
+        ("T1", Candidate("c", embeddings=[EMBEDDED])),
+        ("t1", Candidate("c", embeddings=[RENAMED])),
+    ],
+)
+def test_a_candidate_is_not_judged_on_what_it_was_trained_on(task, trained):
     """It would be a free win; the Hub does not tell capitals apart."""
     with_c = {name: {**cells, "c": {0: 0.0, 1: 0.0}} for name, cells in WHOLE.items()}
-    own = results({task: with_c["t1"]}, embedding="sha256:" + "0" * 64)
+    own = results({task: with_c["t1"]}, embedding=RENAMED.digest)
+    known_of = {"c": trained, "d": Candidate("d", source="t2")}
 
-    (found,) = evidence_of(
-        [*own, *results({"t2": with_c["t2"]})], trained_on={"c": frozenset([known]), "d": frozenset(["t2"])}
-    )
+    (found,) = evidence_of([*own, *results({"t2": with_c["t2"]})], candidates=known_of)
 
     assert found.tasks == (task, "t2")
     np.testing.assert_array_equal(found.truth.available, [[True, True, False], [True, True, True]])

@@ -296,6 +296,30 @@ def test_the_table_shows_every_row():
     assert {line.count("|") for line in lines} == {9}
 
 
+def test_the_table_shows_what_rows_cost():
+    """What is not known is a dash, never a zero."""
+    truth, mean = noisy(candidates=tuple("abcdef"))
+    judge = Judge(truth, n_bootstrap=50)
+    every = [
+        rows.oracle(judge),
+        rows.always(judge, "a"),
+        judge.scored("mine", mean),
+        judge.scored("far", mean),
+    ]
+    costs = {
+        "always a": rows.Cost(0, 0.0),
+        "mine": rows.Cost(1200, 2345.678),
+        "far": rows.Cost(0, float("nan")),
+    }
+
+    lines = rows.table(judge, every, costs=costs).splitlines()
+
+    assert {line.count("|") for line in lines} == {11}
+    assert lines[0].endswith("| hit rate | loaded | seconds |")
+    ends = [[cell.strip() for cell in line.split("|")[-3:-1]] for line in lines[2:]]
+    assert ends == [["–", "–"], ["0", "0.00"], ["1,200", "2,345.68"], ["0", "–"]]
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [

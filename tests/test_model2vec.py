@@ -3,32 +3,45 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from t2v_hub.distance import asymmetric_distance
+from t2v_hub.distance import asymmetric_distance, distance
 from t2v_hub.errors import EmbeddingFileError, EmbeddingMismatchError, SettingsError
 from t2v_hub.model2vec import Model2Vec
 from t2v_hub.model2vec.files import read, write
 from t2v_hub.model2vec.geometry import distances_and_slopes, distances_to
 from t2v_hub.model2vec.inputs import learning_from
+from t2v_hub.model2vec.precisions import precisions
 from tests.factories import make_embedding, make_space
 
 SIZES = [16, 24, 20]
-SPACE = make_space(SIZES, beta=1e-6)
+SPACE = make_space(SIZES, beta=1e-8)
+
+
+def precision(embedding):
+    """What a bias is planted on, from the formulas: a mean of 1e-4, then ``F/(2 beta) + 1/lambda^2``."""
+    fisher = embedding.fisher.astype(np.float64)
+    return 1e-4 * fisher / fisher.mean() / (2 * SPACE.beta) + 1 / np.float64(np.float32(1e-3))
 
 
 class Pool:
-    """Tasks and candidates whose errors come from planted model vectors and offsets."""
+    """Tasks and candidates whose errors come from planted model vectors and offsets.
+
+    Embeddings are of all sizes, which must not count.
+    """
 
     def __init__(self, n_tasks=24, n_candidates=6, *, bias=0.0, offset=0.0, noise=0.0, seed=0):
         rng = np.random.default_rng(seed)
+        sizes = np.random.default_rng(seed + 1)
         factors = rng.normal(size=(4, sum(SIZES)))
 
         def embedding(name):
             values = np.exp(-7 + 0.8 * rng.normal(size=4) @ factors + 0.3 * rng.normal(size=sum(SIZES)))
+            values *= sizes.uniform(0.01, 100)
             return make_embedding(values, space=SPACE, task=name, prior=np.full(3, 1e-3))
 
         self.tasks = [embedding(f"task{t}") for t in range(n_tasks)]
@@ -36,8 +49,8 @@ class Pool:
         self.sources = {name: embedding(f"source of {name}") for name in self.candidates}
         self.bias = bias * rng.normal(size=(n_candidates, 4)) @ factors
         self.offset = offset * rng.normal(size=n_candidates)
-        vectors = np.stack([s.robust for s in self.sources.values()]) * np.exp(self.bias)
-        targets = np.stack([task.robust for task in self.tasks])
+        vectors = self.without_bias() * np.exp(self.bias)
+        targets = np.stack([precision(task) for task in self.tasks])
         trivial = self.tasks[0].prior_precision
         self.truth = np.stack([distances_to(v, targets, trivial, 0.15) for v in vectors], 1) + self.offset
         noisy = self.truth + noise * rng.normal(size=self.truth.shape)
@@ -53,9 +66,15 @@ class Pool:
             self.tasks, self.errors, **{"candidates": self.candidates, "sources": self.sources, **settings}
         )
 
+    def without_bias(self):
+        """Precisions of the sources, ``(n_candidates, n_filters)``."""
+        return np.stack([precision(source) for source in self.sources.values()])
+
     def plain(self):
-        """Asymmetric distances, ``(n_tasks, n_candidates)``."""
-        return np.array([[asymmetric_distance(s, t) for s in self.sources.values()] for t in self.tasks])
+        """Relative distances, ``(n_tasks, n_candidates)``."""
+        return np.array(
+            [[distance(s, t, name="relative") for s in self.sources.values()] for t in self.tasks]
+        )
 
     def regret(self, distances):
         """Mean error of the nearest candidate less that of the best."""
@@ -70,10 +89,10 @@ def distances(model, tasks):
 @pytest.fixture(scope="module")
 def biased():
     """Candidates that sit elsewhere than their sources say."""
-    return Pool(bias=0.5, offset=0.02)
+    return Pool(bias=0.3, offset=0.02)
 
 
-def test_without_evidence_it_is_the_asymmetric_distance():
+def test_without_evidence_it_is_the_relative_distance():
     """An infinite penalty learns nothing, however clear the errors."""
     pool = Pool(bias=1.0)
 
@@ -82,6 +101,54 @@ def test_without_evidence_it_is_the_asymmetric_distance():
     np.testing.assert_allclose(distances(model, pool.tasks), pool.plain(), rtol=1e-12, atol=1e-15)
     stiff = distances(pool.fit(strength=1e9, temperature=0.1), pool.tasks)
     np.testing.assert_allclose(stiff, pool.plain(), atol=1e-8)
+
+
+@pytest.mark.parametrize("family", ["fisher", "variational"])
+def test_how_large_an_embedding_is_teaches_nothing(family):
+    """That hangs on how sure its head is: the same errors on embeddings of other sizes are the same fit."""
+    space = make_space(SIZES, beta=1e-6, family=family)
+    tasks, sources = (
+        [make_embedding(seed=k, n_filters=60, space=space, prior=[1, 2, 3]) for k in seeds]
+        for seeds in (range(8), range(10, 14))
+    )
+    errors = np.random.default_rng(0).uniform(0.1, 0.5, (8, 4))
+    names = list("abcd")
+
+    def larger(embeddings, times):
+        return [replace(e, fisher=e.fisher * np.float32(times**k)) for k, e in enumerate(embeddings)]
+
+    fits = [
+        Model2Vec.fit(t, errors, candidates=names, sources=dict(zip(names, s, strict=True)), strength=0.03)
+        for t, s in (
+            (tasks, sources),
+            (larger(tasks, 8.0), larger(sources, 0.125)),
+        )  # powers of 2: no rounding
+    ]
+
+    np.testing.assert_allclose(fits[1].vectors, fits[0].vectors, rtol=1e-9)
+    np.testing.assert_allclose(distances(fits[1], larger(tasks, 2.0)), distances(fits[0], tasks), atol=1e-9)
+    assert np.std(np.log(fits[0].vectors) - np.log(precisions(sources))) > 1e-3
+
+
+@pytest.mark.parametrize("family", ["fisher", "variational"])
+def test_the_precisions_are_what_the_relative_distance_compares(family):
+    """The asymmetric distance between them, by another implementation; a vector of zeros stays one."""
+    space = make_space(SIZES, beta=1e-6, family=family)
+    source, *targets = (make_embedding(seed=k, n_filters=60, space=space, prior=[1, 2, 3]) for k in range(9))
+    nothing = make_embedding(np.zeros(60), space=space, prior=[1, 2, 3])
+    targets += [nothing]
+
+    rows = precisions(targets)
+
+    trivial = source.prior_precision
+    for one in (source, nothing):
+        vector = precisions([one])[0]
+        expected = [distance(one, target, name="relative", alpha=0.3) for target in targets]
+        np.testing.assert_allclose(distances_to(vector, rows, trivial, 0.3), expected, rtol=1e-11, atol=1e-15)
+        found, slopes = distances_and_slopes(vector, rows, trivial, 0.3)
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-15)
+        assert np.isfinite(slopes).all()
+    np.testing.assert_array_equal(rows[-1], nothing.robust)
 
 
 @pytest.mark.parametrize("family", ["fisher", "variational"])
@@ -142,7 +209,7 @@ def test_the_solution_is_a_minimum(biased, bias, monkeypatch):
         ahead, behind = (learning.loss(offsets + h * a, biases + h * b, 0.05, 0.03) for h in (1e-3, -1e-3))
         assert abs(ahead - behind) / 2e-3 < 2e-3
         assert min(ahead, behind) > least
-    assert least < 0.9 * learning.loss(np.zeros_like(offsets), np.zeros_like(biases), 0.05, 0.03)
+    assert least < 0.95 * learning.loss(np.zeros_like(offsets), np.zeros_like(biases), 0.05, 0.03)
 
 
 def test_planted_biases_are_recovered():
@@ -162,7 +229,7 @@ def test_planted_biases_are_recovered():
         difference = predicted - pool.truth[new]
         return float(np.std(difference - difference.mean(axis=1, keepdims=True)))
 
-    found = np.log(model.vectors) - np.log([s.robust for s in pool.sources.values()])
+    found = np.log(model.vectors) - np.log(pool.without_bias())
     assert gap(distances(model, pool.tasks[new])) < 0.2 * gap(pool.plain()[new])
     assert np.corrcoef(pool.bias.ravel(), found.ravel())[0, 1] > 0.8
 
@@ -179,7 +246,7 @@ def test_a_left_out_task_is_not_seen(biased):
     """Its errors, poisoned, must not move its own prediction by a bit; nor those of its group."""
     settings = {"groups": [str(t // 4) for t in range(24)]}
     clean = biased.leave_one_out(**settings)
-    poisoned = Pool(bias=0.5, offset=0.02)
+    poisoned = Pool(bias=0.3, offset=0.02)
     poisoned.errors[4:8] = 1 - poisoned.errors[4:8]
 
     predicted = poisoned.leave_one_out(**settings)
@@ -201,7 +268,7 @@ def test_noise_is_not_learned():
 
 
 def test_right_distances_are_left_alone():
-    """Where the asymmetric distance already says it all, learning must not spoil it."""
+    """Where the relative distance already says it all, learning must not spoil it."""
     pool = Pool(noise=0.01)
 
     learned = pool.regret(pool.leave_one_out(groups=[str(t // 4) for t in range(24)]))
@@ -233,7 +300,7 @@ def test_offsets_alone_are_the_prior():
 def test_a_layer_s_filters_move_together(biased):
     model = biased.fit(bias="layer", strength=0.01, temperature=0.05)
 
-    bias = np.log(model.vectors) - np.log([s.robust for s in biased.sources.values()])
+    bias = np.log(model.vectors) - np.log(biased.without_bias())
 
     for part in np.split(bias, np.cumsum(SIZES)[:-1], axis=1):
         np.testing.assert_allclose(part, np.broadcast_to(part[:, :1], part.shape), atol=1e-12)
@@ -248,7 +315,7 @@ def test_a_new_candidate_needs_no_refit(biased):
 
     found = model.distances(task, {"new": new, "model2": None, "blank": None})
 
-    assert found[0] == asymmetric_distance(new, task)
+    assert found[0] == distance(new, task, name="relative")
     assert found[1] == model.distances(task)[2]
     assert np.isnan(found[2])
     # The others' distances moved against each other, not as a whole.
@@ -278,7 +345,7 @@ def test_without_any_source_errors_still_teach(biased):
 
 def test_gaps_in_the_errors_are_no_errors(biased):
     """What was not measured must neither count nor be predicted from: any number there is as good."""
-    holes = Pool(bias=0.5, offset=0.02)
+    holes = Pool(bias=0.3, offset=0.02)
     rng = np.random.default_rng(0)
     holes.errors[rng.random(holes.errors.shape) < 0.4] = np.nan
     holes.errors[5] = np.nan
@@ -299,7 +366,7 @@ def test_gaps_in_the_errors_are_no_errors(biased):
 
 
 def test_a_candidate_that_was_never_measured_stays_plain(biased):
-    pool = Pool(bias=0.5, offset=0.02)
+    pool = Pool(bias=0.3, offset=0.02)
     pool.errors[:, 4] = np.nan
 
     found = distances(pool.fit(), pool.tasks)
@@ -352,6 +419,31 @@ def test_the_number_of_tasks_may_be_absent_but_not_wrong(biased, tmp_path, n_tas
     else:
         with pytest.raises(EmbeddingFileError, match=f"n_tasks .*{refusal}"):
             Model2Vec.load(path)
+
+
+@pytest.mark.parametrize(
+    ("learned_on", "words"),
+    [
+        (
+            None,
+            "learned on embeddings as they are; distances are now .* to one mean, .*must be learned again",
+        ),
+        ({"distance": "relative", "level": 1e-3}, r"learned on \{'distance': 'relative', 'level': 0\.001\}"),
+        ("x" * 1000, "learned on 'x{79}; distances"),
+    ],
+)
+def test_what_was_learned_on_other_vectors_is_refused(biased, tmp_path, learned_on, words):
+    """Biases of embeddings as large as they are would be put on others, and nobody would see it."""
+    path = biased.fit(strength=1.0, temperature=0.1).save(tmp_path / "fit.safetensors")
+
+    def rewritten(tensors, record):
+        kept = {key: value for key, value in record.items() if key != "learned_on"}
+        return write(path, tensors, kept if learned_on is None else {**kept, "learned_on": learned_on})
+
+    read(path, rewritten)
+
+    with pytest.raises(EmbeddingFileError, match=f"{words}.*Make it again with Model2Vec.fit"):
+        Model2Vec.load(path)
 
 
 def test_a_damaged_file_is_refused(biased, tmp_path):

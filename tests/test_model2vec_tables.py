@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from t2v_hub.catalog import Candidate, Catalog, Result
-from t2v_hub.distance import asymmetric_distance
+from t2v_hub.distance import distance
 from t2v_hub.errors import CatalogFileError, ResultsError, SettingsError
 from t2v_hub.model2vec import Model2Vec, error_table, fit_catalog
 from tests.factories import make_catalog, make_embedding, make_space
@@ -148,7 +148,7 @@ def test_a_renamed_copy_of_the_training_data_is_known_by_its_embedding(tmp_path)
 
 
 def test_of_several_sources_the_nearest_on_average_is_taken(tmp_path):
-    """By `asymmetric_distance`, another implementation, and only to tasks that it was measured on."""
+    """By the distance `relative`, another implementation, and only to tasks that it was measured on."""
     rng = np.random.default_rng(0)
     near = [task.fisher * np.exp(rng.normal(0, 0.3, 16)) for task in TASKS.values()]
     pool = [make_embedding(f, task=f"s{k}", space=SPACE, prior=[1e-3, 1e-3]) for k, f in enumerate(near)]
@@ -161,7 +161,7 @@ def test_of_several_sources_the_nearest_on_average_is_taken(tmp_path):
         more = [Result(t.task.id, "org/x", 0.5, embedding=t.digest) for t in TASKS.values()]
         catalog.remove_results(catalog.results())
         catalog.record_many([*results, *more], embeddings=TASKS.values())
-        means = [np.mean([asymmetric_distance(s, t, alpha=0.15) for t in tasks]) for s in pool]
+        means = [np.mean([distance(s, t, name="relative", alpha=0.15) for t in tasks]) for s in pool]
 
         table = error_table(catalog, SPACE, alpha=0.15)
 

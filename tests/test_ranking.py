@@ -142,13 +142,13 @@ Distance    asymmetric (alpha 0.15), smaller is better
 Candidates  9 in the catalog; 3 left out by where; 1 without an embedding in this space (last, by prior)
 The first 2 cannot be told apart: distances differ from the first one's by less than 1.96 standard errors.
 
-rank  checkpoint   distance ± s.e.  tie  nearest source task  prior  parameters
-   1  org/model-1  0.1234 ± 0.0040  ≈1   task1                    –      11.7 M
-   2  org/model-2  0.1244 ± 0.0041  ≈1   task2                0.715           –
-   3  org/model-3  0.2000                task3                    –         999
-   4  org/model-4  0.2000 ± 0.0031  ≈4   task4                    –       2.5 B
-   5  org/model-5  0.2000 ± 0.0031  ≈4   task5                    –           –
-   6  org/none     –                     –                        –           –
+rank  checkpoint   distance ± s.e.  tie  nearest source task  parameters  upstream
+   1  org/model-1  0.1234 ± 0.0040  ≈1   task1                    11.7 M         –
+   2  org/model-2  0.1244 ± 0.0041  ≈1   task2                         –     0.715
+   3  org/model-3  0.2000                task3                       999         –
+   4  org/model-4  0.2000 ± 0.0031  ≈4   task4                     2.5 B         –
+   5  org/model-5  0.2000 ± 0.0031  ≈4   task5                         –         –
+   6  org/none     –                     –                             –         –
 ≈1: cannot be told apart from number 1, the group's first; neighbours in different groups may be tied too."""
 
     assert str(RANKING) == expected
@@ -267,10 +267,10 @@ def test_large_and_infinite_distances_fit_the_table():
         ),
         (
             0,
-            "Prior: upstream accuracy not known, downloads not known; it decides only between",
+            "Prior: 11.7 M parameters, upstream accuracy not known, downloads not known; it decides",
         ),
         (1, "The next one, org/model-3, is 0.0756 ± 0.0050 further: 15.1 standard errors, so other images"),
-        (1, "Prior: upstream accuracy 0.715, 12,345 downloads;"),
+        (1, "Prior: size not known, upstream accuracy 0.715, 12,345 downloads;"),
         (2, "standard error not known (it was not measured)"),
         (2, "The next one, org/model-4, is exactly as far."),
         (3, "It has the same distance as org/model-5; among these the prior decides."),

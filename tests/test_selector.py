@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,12 @@ import pytest
 from factories import make_catalog, make_embedding, make_space
 
 from t2v_hub.catalog import Candidate, Catalog
-from t2v_hub.distance import distance, distance_standard_error, symmetric_distance
+from t2v_hub.distance import (
+    asymmetric_distance,
+    distance,
+    distance_standard_error,
+    symmetric_distance,
+)
 from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.errors import EmbeddingMismatchError, EmptyCatalogError, SettingsError
 from t2v_hub.selector import AutoSelector, ModelSelector, order
@@ -34,7 +40,7 @@ def ids(ranking):
     return [item.candidate.id for item in ranking]
 
 
-@pytest.mark.parametrize("name", ["symmetric", "asymmetric", "entropy", "kl"])
+@pytest.mark.parametrize("name", ["symmetric", "asymmetric", "relative", "entropy", "kl"])
 def test_candidates_are_ordered_by_distance_and_measured_in_full(tmp_path, name):
     """The matrix is float16; what is shown is the distance of the embeddings themselves."""
     sources = {f"org/{i}": at(0.2 * i, seed=i, n_groups=10, noise=0.05) for i in range(1, 6)}
@@ -63,18 +69,38 @@ def test_a_ranking_knows_how_many_images_were_measured(tmp_path):
     assert "20 of 1,000 images" in str(ranking)
 
 
-def test_asymmetric_is_the_default_and_tells_its_complexity_term(tmp_path):
+@pytest.mark.parametrize("name", ["relative", "asymmetric"])
+def test_what_a_distance_takes_off_for_complexity_is_told(tmp_path, name):
     """`alpha d(source, t0)` is what the explanation shows."""
-    catalog = make_catalog(tmp_path, [Candidate("org/a", embeddings=[at(0.5, seed=1)])])
     source = at(0.5, seed=1)
+    catalog = make_catalog(tmp_path, [Candidate("org/a", embeddings=[source])])
 
-    [item] = ModelSelector(catalog, alpha=0.3).rank(TARGET)
+    [item] = ModelSelector(catalog, distance=name, alpha=0.3).rank(TARGET)
 
-    assert item.distance == distance(source, TARGET, name="asymmetric", alpha=0.3)
-    assert item.complexity == pytest.approx(
-        distance(source, TARGET, name="asymmetric", alpha=0) - item.distance
-    )
+    assert item.distance == distance(source, TARGET, name=name, alpha=0.3)
+    assert item.complexity == pytest.approx(distance(source, TARGET, name=name, alpha=0) - item.distance)
     assert ModelSelector(catalog, distance="symmetric").rank(TARGET)[0].complexity is None
+
+
+def test_by_default_how_large_an_embedding_is_does_not_count(tmp_path):
+    """A source of many classes has a small one; the paper's distance, by name, ranks its experts last."""
+    small = make_embedding(at(0.3, seed=1).fisher / 1000, space=SPACE, task="many classes")
+    catalog = make_catalog(
+        tmp_path,
+        [Candidate("org/many", embeddings=[small]), Candidate("org/far", embeddings=[at(0.8, seed=2)])],
+    )
+    of_one_mean = [
+        replace(item, fisher=(1e-4 * item.fisher / item.fisher.mean(dtype=np.float64)).astype(np.float32))
+        for item in (small, TARGET)
+    ]
+    expected = asymmetric_distance(*of_one_mean, alpha=0.15)
+
+    for selector in (ModelSelector(catalog), AutoSelector.from_task(TARGET, catalog=catalog)):
+        ranking = selector.rank(TARGET)
+        assert (selector.distance, selector.alpha) == ("relative", 0.15)
+        assert ids(ranking) == ["org/many", "org/far"]
+        assert ranking[0].distance == pytest.approx(expected, rel=1e-5)
+    assert ids(ModelSelector(catalog, distance="asymmetric").rank(TARGET)) == ["org/far", "org/many"]
 
 
 def test_a_candidate_stands_where_its_nearest_source_task_does(tmp_path):
@@ -107,6 +133,8 @@ def test_candidates_without_an_embedding_come_last_by_prior(tmp_path):
             Candidate("org/c-accurate", upstream_accuracy=0.7, downloads=3),
             Candidate("org/d-best", upstream_accuracy=0.8, embeddings=[elsewhere]),
             Candidate("org/e-unknown"),
+            Candidate("org/f-largest", parameters=9),
+            Candidate("org/g-large", parameters=8, upstream_accuracy=1.0, downloads=10**6),
         ],
     )
 
@@ -114,17 +142,19 @@ def test_candidates_without_an_embedding_come_last_by_prior(tmp_path):
 
     assert ids(ranking) == [
         "org/far",
+        "org/f-largest",
+        "org/g-large",
         "org/d-best",
         "org/c-accurate",
         "org/b-popular",
         "org/a-unknown",
         "org/e-unknown",
     ]
-    assert [item.distance for item in ranking][1:] == [None] * 5
-    assert [item.interval for item in ranking][1:] == [None] * 5
-    assert ranking.n_without_embedding == 5
-    assert [item.tie_group for item in ranking] == [1, 2, 3, 4, 5, 5]
-    assert [item.rank for item in ranking] == [1, 2, 3, 4, 5, 6]
+    assert [item.distance for item in ranking][1:] == [None] * 7
+    assert [item.interval for item in ranking][1:] == [None] * 7
+    assert ranking.n_without_embedding == 7
+    assert [item.tie_group for item in ranking] == [1, 2, 3, 4, 5, 6, 7, 7]
+    assert [item.rank for item in ranking] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert ranking[1].reason == "it has no embedding in this space"
     assert ids(ModelSelector(catalog).rank(TARGET, top_k=3)) == ids(ranking)[:3]
 
@@ -139,6 +169,9 @@ def test_candidates_of_one_source_tie_and_are_ordered_by_prior(tmp_path):
         "org/d": {"upstream_accuracy": 0.7, "downloads": 1},
         "org/e": {"upstream_accuracy": 0.7, "downloads": 2},
         "org/f": {"upstream_accuracy": 0.9},
+        "org/g": {"parameters": 5},
+        "org/h": {"parameters": 7, "upstream_accuracy": 0.1},
+        "org/i": {"parameters": 7, "upstream_accuracy": 0.2},
     }
     catalog = make_catalog(
         tmp_path, [Candidate(id, embeddings=[source], **known) for id, known in facts.items()]
@@ -146,7 +179,7 @@ def test_candidates_of_one_source_tie_and_are_ordered_by_prior(tmp_path):
 
     ranking = ModelSelector(catalog).rank(TARGET)
 
-    assert ids(ranking) == ["org/f", "org/e", "org/d", "org/c", "org/a", "org/b"]
+    assert ids(ranking) == [f"org/{name}" for name in "ihgfedcab"]
     assert {item.distance for item in ranking} == {ranking[0].distance}
     assert {item.tie_group for item in ranking} == {1}
     assert ranking[0].tied == tuple(ids(ranking))

@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from error_tables import by_lstsq, gapped
 from factories import make_catalog, make_embedding, make_space
 
 from t2v_hub.catalog import Candidate, Catalog, Result
 from t2v_hub.model2vec import Model2Vec
 from t2v_hub.selector import Experience, ModelSelector
-from t2v_hub.selector.experience import Cell, additive_effects
+from t2v_hub.selector.effects import Cell, additive_effects
 from t2v_hub.selector.refined import prior_order
 
 SPACE = make_space(40)
@@ -22,32 +23,6 @@ def cells_of(table, weights=None):
     """The cells of a table with gaps."""
     weights = np.ones_like(table) if weights is None else weights
     return [Cell(r, c, table[r, c], weights[r, c]) for r, c in np.argwhere(~np.isnan(table)).tolist()]
-
-
-def by_lstsq(table, weights=None):
-    """Effects by numpy: a row per cell, and one per column for the penalty; spreads by `numpy.nanstd`."""
-    n_rows, n_columns = table.shape
-    weights = np.ones_like(table) if weights is None else weights
-    values = (table - np.nanmean(table, axis=1, keepdims=True)) / np.nanstd(table, axis=1, keepdims=True)
-    cells = np.argwhere(~np.isnan(table))
-    design = np.zeros((len(cells) + n_columns, n_rows + n_columns))
-    right = np.zeros(len(design))
-    for i, (r, c) in enumerate(cells):
-        root = np.sqrt(weights[r, c])
-        design[i, r] = design[i, n_rows + c] = root
-        right[i] = root * values[r, c]
-    design[len(cells) :, n_rows:] = np.eye(n_columns)
-    return np.linalg.lstsq(design, right, rcond=None)[0][n_rows:]
-
-
-def gapped(rng, shape, share):
-    """Random errors with gaps, at least two in each row and one in each column."""
-    while True:
-        table = rng.uniform(size=shape)
-        table[rng.uniform(size=shape) < share] = np.nan
-        measured = ~np.isnan(table)
-        if (measured.sum(axis=1) >= 2).all() and measured.any(axis=0).all():
-            return table
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
@@ -230,10 +205,10 @@ FACTS = {
     "org/c": {},
     "org/d": {},
     "org/e": {"upstream_accuracy": 0.7},
-    "org/f": {"downloads": 3},
+    "org/f": {"parameters": 3},
     "org/g": {},
 }
-BEST_FIRST = ("org/c", "org/d", "org/e", "org/f", "org/g", "org/b", "org/a")
+BEST_FIRST = ("org/c", "org/d", "org/f", "org/e", "org/g", "org/b", "org/a")
 
 
 @pytest.mark.parametrize("embeddings", [(), (SOURCE,)])
@@ -249,13 +224,13 @@ def test_the_prior_goes_by_recorded_errors_first(tmp_path, embeddings):
 
     effects = Experience.of(catalog, TARGET).effects
     assert effects["org/c"] < effects["org/d"] < 0 < effects["org/b"] < effects["org/a"]
-    expected = ("org/a", "org/b", "org/e", "org/f", "org/c", "org/d", "org/g")
+    expected = ("org/f", "org/a", "org/b", "org/e", "org/c", "org/d", "org/g")
     assert tuple(id for id in before.ranked if id != "org/z") == expected
     assert tuple(id for id in ranking.ranked if id != "org/z") == BEST_FIRST
     assert prior_order(catalog, Experience.of(catalog, TARGET)) == [
-        *BEST_FIRST[:3],
+        *BEST_FIRST[:4],
         "org/z",
-        *(id for id in BEST_FIRST[3:] if id != "org/g"),
+        *(id for id in BEST_FIRST[4:] if id != "org/g"),
     ]
     for item in ranking:
         assert item.experience == effects.get(item.candidate.id)
@@ -320,10 +295,11 @@ def test_the_words_say_where_the_prior_comes_from(tmp_path):
     text = str(ranking)
     why = {item.candidate.id: ranking.explain(i) for i, item in enumerate(ranking)}
 
-    assert "\nPrior       errors on 3 recorded tasks, then upstream accuracy, then downloads\n" in text
+    words = "Prior       errors on 3 recorded tasks, then parameters, then upstream accuracy, then downloads"
+    assert f"\n{words}\n" in text
     assert "elsewhere: errors on other tasks recorded here, in standard deviations from the average" in text
     [heading, first] = [line.split() for line in text.splitlines() if line.startswith(("rank", "   1"))]
-    assert heading[-3:] == ["elsewhere", "prior", "parameters"]
+    assert heading[-3:] == ["elsewhere", "parameters", "upstream"]
     assert first[-3:] == [f"{effects['org/c']:+.2f}", "–", "–"]
     size = f"{-effects['org/c']:.1f}"
     assert (
@@ -332,7 +308,7 @@ def test_the_words_say_where_the_prior_comes_from(tmp_path):
     size = f"{effects['org/a']:.1f}"
     assert f"on 3 other tasks recorded here its errors were {size} deviations above the" in why["org/a"]
     assert "no errors on other tasks are recorded here, which counts as the average" in why["org/e"]
-    assert "ordered by prior: errors on 3 recorded tasks, then upstream accuracy" in why["org/f"]
+    assert "ordered by prior: errors on 3 recorded tasks, then parameters" in why["org/f"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from factories import make_catalog, make_embedding, make_space
 
 from t2v_hub.catalog import Candidate, Catalog
-from t2v_hub.distance import asymmetric_distance, distance_standard_error
+from t2v_hub.distance import distance, distance_standard_error
 from t2v_hub.embedding import jackknife_standard_error
 from t2v_hub.errors import EmbeddingMismatchError, EmptyCatalogError, SettingsError
 from t2v_hub.model2vec import Model2Vec
@@ -82,7 +82,8 @@ def test_others_stand_by_their_nearest_source_on_the_same_scale(fit, catalog):
     """Adding a candidate needs no new fit."""
     item = by_id(ModelSelector(catalog, distance=fit).rank(TARGET))["org/new"]
     plain = {
-        e.task.id: asymmetric_distance(e, TARGET, alpha=fit.alpha) for e in catalog["org/new"].embeddings
+        e.task.id: distance(e, TARGET, name="relative", alpha=fit.alpha)
+        for e in catalog["org/new"].embeddings
     }
 
     assert item.distance == min(plain.values())
@@ -126,7 +127,7 @@ def test_what_is_not_known_of_the_target_is_not_invented(fit, catalog):
     assert bare["org/unknown"].interval is None
 
 
-def test_without_evidence_the_ranking_is_the_asymmetric_one(catalog):
+def test_without_evidence_the_ranking_is_the_default_one(catalog):
     """Distances, standard errors of strangers, ties: a fit that learned nothing changes nothing of them."""
     tasks, errors = [task(10), task(11)], np.full((2, 2), 0.5)
     sources = {id: SOURCES[id] for id in ("org/a", "org/b")}
@@ -146,7 +147,7 @@ def test_without_evidence_the_ranking_is_the_asymmetric_one(catalog):
         distance_standard_error(
             replace(source, measurement=replace(source.measurement, distance_standard_error=0.0)),
             TARGET,
-            name="asymmetric",
+            name="relative",
         ),
         rel=1e-5,
     )
@@ -180,7 +181,7 @@ def test_the_words_say_that_it_was_learned(fit, catalog):
     assert "2 without an embedding in this space or a learned distance (last, by prior)" in str(ranking)
     assert "from measured errors of 3 checkpoints on 8 other tasks. What other errors" in texts["org/unknown"]
     assert "Learned distance: " in texts["org/a"]
-    assert "at asymmetric distance" in texts["org/new"]
+    assert "at relative distance" in texts["org/new"]
     assert "The learned distances do not know it" in texts["org/new"]
     below = "Below 0 is no error: alpha times the complexity is taken off, and what was learned moves"
     assert (below in str(ranking)) == any((item.distance or 0) < 0 for item in ranking)

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from checkpoints import broken, digits, save_checkpoint, save_headless
+from error_tables import results_of
 from factories import make_catalog, make_embedding, make_space
 from huggingface_hub import constants
 from scipy.stats import ttest_rel
@@ -18,8 +19,8 @@ from t2v_hub.errors import LabelError, SettingsError
 from t2v_hub.features import reader
 from t2v_hub.hub import push_embedding
 from t2v_hub.probe import Preprocessing
-from t2v_hub.scores import ridge_accuracy, ridge_loss, ridge_outcomes
-from t2v_hub.selector import AutoSelector, Loading, ModelSelector
+from t2v_hub.scores import logistic_loss, logme, ridge_accuracy, ridge_loss, ridge_outcomes
+from t2v_hub.selector import AutoSelector, Experience, Loading, ModelSelector
 from t2v_hub.testing import tiny_task
 
 SPACE = make_space(40)
@@ -78,11 +79,12 @@ def own_outcomes(folder, images):
 
 
 def test_loaded_candidates_stand_first_by_what_their_features_say(selector, folders, images):
-    """Against timm's own features and the scores called by hand."""
+    """Against timm's own features and the scores called by hand; of two, each score says which is better."""
     found, losses = {}, {}
     for id in (folders[0], folders[3]):
         outcomes, features, labels = own_outcomes(id, images)
-        found[id], losses[id] = outcomes, ridge_loss(features, labels)
+        found[id] = outcomes
+        losses[id] = ridge_loss(features, labels), -logme(features, labels), logistic_loss(features, labels)
         assert outcomes.mean() == ridge_accuracy(features, labels)
 
     ranking = selector.rank(refine=2)
@@ -91,12 +93,14 @@ def test_loaded_candidates_stand_first_by_what_their_features_say(selector, fold
     assert names(ranking)[2:] == ["net1", "net2"]
     assert [item.rank for item in ranking] == [1, 2, 3, 4]
     for item in ranking[:2]:
-        assert item.score == pytest.approx(losses[item.candidate.id])
+        other = losses[folders[3] if item.candidate.id == folders[0] else folders[0]]
+        better = [own < one for own, one in zip(losses[item.candidate.id], other, strict=True)]
+        assert item.score == pytest.approx((2 * sum(better) - 3) / 3)
         assert item.predicted_error == pytest.approx(1 - found[item.candidate.id].mean())
         low, high = item.predicted_interval
         assert low < item.predicted_error < high
         assert (item.gap, item.gap_error) == (None, None)
-    assert ranking[0].score <= ranking[1].score
+    assert ranking[0].score >= ranking[1].score
     assert [item.score for item in ranking[2:]] == [None, None]
     assert [item.predicted_error for item in ranking[2:]] == [None, None]
     gain = found[ranking[0].candidate.id] - found[folders[3]]
@@ -118,6 +122,38 @@ def test_the_others_are_ranked_as_without_them(selector, folders):
     assert groups == sorted(groups)
     assert set(groups[:2]).isdisjoint(groups[2:])
     assert refined[0].distance == next(i.distance for i in plain if i.candidate.id == refined.ranked[0])
+
+
+@pytest.mark.parametrize("n_known", [4, 1])
+def test_beside_loaded_candidates_others_are_predicted_at_their_level(selector, catalog, folders, n_known):
+    """From errors on other tasks; with one of the loaded alone nothing tells its level from its own luck."""
+    table = np.array([[0.5, 0.4, 0.45, 0.2], [0.3, 0.2, 0.28, 0.1], [0.7, 0.5, 0.5, 0.4]])
+    names = [*folders[:4]] if n_known == 4 else [*folders[1:3], "org/elsewhere", folders[3]]
+    catalog.record_many(results_of(table, names))
+    expectation = Experience.of(catalog, TARGET).expectation
+
+    ranking = selector.rank(refine=2)
+
+    items = {item.candidate.id: item for item in ranking}
+    loaded = [items[folders[0]], items[folders[3]]]
+    assert {item.predicted_from for item in loaded} == {"images"}
+    assert [item.is_loaded for item in ranking] == [True, True, False, False]
+    level = expectation.level
+    if n_known == 4:
+        own = [item.predicted_error - expectation.spread * item.experience for item in loaded]
+        level = sum(own) / 2
+    for id in folders[1:3]:
+        expected = level + expectation.spread * expectation.effects[id]
+        low, high = items[id].predicted_interval
+        assert items[id].predicted_error == pytest.approx(expected)
+        assert low <= expected <= high
+        assert items[id].predicted_from == ("loaded candidates" if n_known == 4 else "other tasks")
+    where = "beside those of the loaded candidates here" if n_known == 4 else "nothing of this task is in it"
+    assert where in str(ranking)
+    level_is = "the level is that of the loaded candidates here." if n_known == 4 else "from those tasks, so"
+    assert "It was not loaded; those that were stand before it." in ranking.explain(3)
+    assert level_is in ranking.explain(3)
+    assert "Expected error" not in ranking.explain(0)
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 3, 4, 9])
@@ -205,7 +241,7 @@ def test_ties_are_those_of_differences_image_by_image(selector, folders, images)
     timms = [folders[0], folders[2], folders[3]]
     found = {id: own_outcomes(id, images)[0] for id in timms}
 
-    ranking = selector.rank(refine=3, where=lambda candidate: candidate.id in timms)
+    ranking = selector.rank(refine=3, score="ridge_accuracy", where=lambda candidate: candidate.id in timms)
 
     assert ranking.ranked == tuple(sorted(timms, key=lambda id: -found[id].mean()))
     groups, first = [], None
@@ -218,6 +254,56 @@ def test_ties_are_those_of_differences_image_by_image(selector, folders, images)
         for id in members:
             item = ranking[ranking.ranked.index(id)]
             assert (item.tie_group, item.tied) == (number, tuple(members))
+
+
+def test_features_of_all_layers_are_scored_where_they_are_wanted(selector, folders, images):
+    """Against the scores of a matrix from hooks of our own; and the ranking says so."""
+    sample = load(images, progress=False).sample(600, seed=0)
+    pixels = sample.decode(HALF.prepare, progress=False)
+    network = timm.create_model(f"local-dir:{folders[0]}", pretrained=True).eval()
+    found = {}
+    for name in ("act1", "layer1", "layer2", "layer3", "layer4"):
+        network.get_submodule(name).register_forward_hook(
+            lambda _, __, output, name=name: found.update({name: output.double().mean(dim=(2, 3)).numpy()})
+        )
+    with torch.no_grad():
+        network((torch.from_numpy(pixels.images).float() / 255 - 0.5) / 0.5)
+    rows = [values - values.mean(axis=0) for values in found.values()]
+    layers = np.hstack([values / np.linalg.norm(values) for values in rows])
+
+    ranking = selector.rank(refine=1, features="layers", score="ridge_loss")
+
+    assert ranking.ranked[0] == folders[0]
+    assert ranking[0].score == pytest.approx(ridge_loss(layers, pixels.labels), rel=1e-4)
+    assert ranking[0].predicted_error == pytest.approx(1 - ridge_accuracy(layers, pixels.labels))
+    assert ranking[0].score != pytest.approx(selector.rank(refine=1, score="ridge_loss")[0].score, rel=1e-3)
+    assert ranking.to_dict()["refinement"]["features"] == ranking.refinement.features == "layers"
+    assert "scored by ridge_loss of all layers on 80 images" in str(ranking)
+    assert "a linear classifier on the features of all its layers misses" in ranking.explain(0)
+
+
+def test_a_checkpoint_whose_stages_cannot_be_read_is_skipped_and_named(selector, folders, monkeypatch):
+    """The next one is loaded instead."""
+
+    def forward_intermediates(network, *arguments, **options):
+        raise NotImplementedError("none in this version")
+
+    monkeypatch.setattr(timm.models.ResNet, "forward_intermediates", forward_intermediates)
+
+    ranking = selector.rank(refine=1, features="layers")
+
+    assert ranking.ranked[0] == folders[1]
+    assert set(ranking.failed) == {folders[0]}
+    words = f"The stages of '{folders[0]}' cannot be read: timm's forward_intermediates fails (none in"
+    assert ranking.failed[folders[0]].startswith(words)
+    assert selector.rank(refine=1).failed == {}
+
+
+def test_other_features_are_refused(selector):
+    """Whether or not anything is to be loaded."""
+    for k in (0, 1):
+        with pytest.raises(SettingsError, match="features must be 'last' or 'layers'; got 'all'"):
+            selector.rank(refine=k, features="all")
 
 
 # Where images come from

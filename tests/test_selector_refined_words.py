@@ -27,6 +27,7 @@ def item(rank, id, *, error=None, score=None, group=None, tied=(), distance=0.1,
         score=score,
         predicted_error=error,
         predicted_interval=None if error is None else (error - 0.02, error + 0.03),
+        predicted_from=None if error is None else "images",
     )
 
 
@@ -77,11 +78,11 @@ Candidates  4 in the catalog
 Loaded      2 in 12.3 s, scored by ridge_accuracy on 600 images of the task; 1 failed
 org/one makes 3.1 ± 1.2 points fewer errors than org/two, which the prior alone would have taken.
 
-rank  checkpoint  predicted error ± 95 %  distance ± s.e.  tie  nearest source task  prior  parameters
-   1  org/one     8.0 ± 2.5 %             –                     x                        –           –
-   2  org/two     11.1 ± 2.5 %            0.100 ± 0.010         x                        –           –
-   3  org/broken  –                       0.100 ± 0.010         x                        –           –
-   4  org/four    –                       0.100 ± 0.010         x                        –           –
+rank  checkpoint  predicted error ± 95 %  distance ± s.e.  tie  nearest source task  parameters  upstream
+   1  org/one     8.0 ± 2.5 %             –                     x                             –         –
+   2  org/two     11.1 ± 2.5 %            0.100 ± 0.010         x                             –         –
+   3  org/broken  –                       0.100 ± 0.010         x                             –         –
+   4  org/four    –                       0.100 ± 0.010         x                             –         –
 
 Could not be loaded, and keep their place by distance (1):
   org/broken: Cannot load it"""
@@ -110,7 +111,7 @@ Could not be loaded, and keep their place by distance (1):
             "that was not loaded (refine=2 loads it).",
         ),
         (against(None, None, id="org/broken"), "is not known: that could not be loaded."),
-        ({"against_prior": None}, "No candidate has a prior (upstream accuracy, downloads) that the ranking"),
+        ({"against_prior": None}, "No candidate has a prior (parameters, upstream accuracy, downloads) that"),
         ({"gave_up": True}, "Ten candidates in a row could not be loaded, so no more were tried."),
         ({"failed": {f"org/{i}": "no" for i in range(8)}}, "  org/4: no\n  … and 3 more (Ranking.failed)"),
     ],
@@ -187,6 +188,7 @@ def test_plain_values_hold_all_of_it():
     assert values["schema"] == "t2v-ranking/1"
     assert values["refinement"] == {
         "score": "ridge_accuracy",
+        "features": "last",
         "n_loaded": 2,
         "n_images": 600,
         "seconds": 12.34,
@@ -214,3 +216,14 @@ def test_without_a_second_stage_there_is_nothing_of_it():
     assert (plain.n_loaded, plain.failed) == (0, {})
     assert "oaded" not in str(plain) + plain.explain(0)
     assert "predicted" not in str(plain)
+
+
+def test_the_combined_score_is_explained():
+    """A number without a unit says nothing: its parts, and over what it is standardised."""
+    ranking = changed(score="combined")
+
+    words = ranking.explain(0)
+
+    assert "the mean of ridge_loss, logme, logistic_loss, and a quarter of recorded results" in words
+    assert "its own is +0.92." in words
+    assert "+0.92" in str(ranking)

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.stats import zscore
 
 from t2v_hub.errors import CheckpointError, InsufficientMemoryError, SettingsError
 from t2v_hub.features.store import Features
-from t2v_hub.scores import h_score, leep, logme, ridge_loss, ridge_outcomes
+from t2v_hub.scores import h_score, leep, logistic_loss, logme, ridge_loss, ridge_outcomes
 from t2v_hub.selector import second_stage as room
 from t2v_hub.selector.second_stage import Limits, second_stage
 
@@ -43,11 +44,17 @@ class Clock:
         return self.now
 
 
-def run(found, by_prior="", *, k=None, budget_s=None, score="ridge_accuracy", clock=None):
+def run(found, by_prior="", *, k=None, budget_s=None, score="ridge_accuracy", clock=None, effects=None):
     reader = Reader(found, clock)
     limits = Limits(k, budget_s, score, 600)
     loaded, done = second_stage(
-        list(found), list(by_prior), read=reader, labels=LABELS, limits=limits, progress=False
+        list(found),
+        list(by_prior),
+        read=reader,
+        labels=LABELS,
+        limits=limits,
+        effects=effects,
+        progress=False,
     )
     return loaded, done, reader.asked
 
@@ -74,6 +81,7 @@ def test_only_the_shortlist_is_read():
     [
         ("ridge_accuracy", lambda own: ridge_outcomes(own.features, LABELS).mean()),
         ("ridge_loss", lambda own: -ridge_loss(own.features, LABELS)),
+        ("logistic_loss", lambda own: -logistic_loss(own.features, LABELS)),
         ("logme", lambda own: logme(own.features, LABELS)),
         ("h_score", lambda own: h_score(own.features, LABELS)),
         ("leep", lambda own: leep(own.predictions, LABELS)),
@@ -88,6 +96,43 @@ def test_loaded_candidates_are_ordered_by_the_score(score, value):
     for one in loaded:
         assert abs(one.score) == pytest.approx(abs(value(GOOD[one.id])))
         assert one.outcomes.hits.tolist() == ridge_outcomes(GOOD[one.id].features, LABELS).tolist()
+
+
+def standard(values):
+    """SciPy's, which divides by n."""
+    return zscore(np.array(values))
+
+
+@pytest.mark.parametrize("effects", [None, {}, {"b": -2.0, "e": 1.0, "unloaded": 9.0}])
+def test_the_combined_score_is_the_mean_of_three_and_a_quarter_of_the_results(effects):
+    """In standard deviations over those that were loaded; one without results counts as the average."""
+    loaded, done, _ = run(GOOD, k=6, score="combined", effects=effects)
+
+    def by(function):
+        return standard([function(one.features, LABELS) for one in GOOD.values()])
+
+    expected = (by(logme) - by(ridge_loss) - by(logistic_loss)) / 3
+    if effects:
+        expected -= standard([effects.get(id, 0.0) for id in GOOD]) / 4
+    assert {one.id: one.score for one in loaded} == pytest.approx(dict(zip(GOOD, expected, strict=True)))
+    assert [one.id for one in loaded] == sorted(GOOD, key=lambda id: -expected[list(GOOD).index(id)])
+    assert done.score == "combined"
+
+
+def test_results_on_other_tasks_decide_between_equals():
+    """What nothing else tells apart."""
+    same = features(2)
+
+    loaded, _, _ = run(dict.fromkeys("cab", same), k=3, score="combined", effects={"b": -0.5})
+
+    assert [one.id for one in loaded] == ["b", "c", "a"]
+
+
+def test_the_combined_score_of_one_says_nothing():
+    """There is nothing to stand beside."""
+    loaded, _, _ = run(GOOD, k=1, score="combined", effects={"a": -1.0})
+
+    assert [one.score for one in loaded] == [0.0]
 
 
 def test_a_candidate_without_a_head_has_no_leep_and_stands_last():
@@ -207,7 +252,7 @@ def test_the_first_is_held_against_the_candidate_of_the_highest_prior():
         ((1, float("inf"), "logme", 600), "budget_s must be .* got inf"),
         ((1, "60", "logme", 600), "budget_s must be .* got '60'"),
         ((1, True, "logme", 600), "budget_s must be .* got True"),
-        ((0, None, "sfda", 600), "There is no score 'sfda'. Choose one of: logme, leep, nce"),
+        ((0, None, "sfda", 600), "There is no score 'sfda'. Choose one of: combined, logme, leep, nce"),
         ((1, None, "logme", 1), "max_images must be a whole number >= 2; got 1"),
         ((1, None, "logme", 9.0), "max_images must be a whole number >= 2; got 9.0"),
     ],

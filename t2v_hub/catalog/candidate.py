@@ -104,13 +104,35 @@ class Candidate:
         return SettingsError(f"Candidate {self.id!r}: {name} must be {wanted}, not {value!r}.")
 
     @property
-    def prior(self) -> tuple[float, int]:
-        """What is known without looking at any data, larger is better: accuracy, then downloads.
+    def prior(self) -> tuple[int, float, int]:
+        """What is known without looking at any data, larger is better: parameters, accuracy, downloads.
 
-        An unknown accuracy counts as less than any, as do unknown downloads.
+        The size comes first, for accuracies were reached on different data: a small expert's 0.97 on its own
+        says less than 0.88 on ImageNet. So they order only checkpoints of one size. Whoever wants small ones
+        bounds the size, ``where={"parameters": (None, n)}``. What is not known counts as less than any.
         """
         accuracy = -math.inf if self.upstream_accuracy is None else self.upstream_accuracy
-        return accuracy, -1 if self.downloads is None else self.downloads
+        parameters, downloads = (-1 if n is None else n for n in (self.parameters, self.downloads))
+        return parameters, accuracy, downloads
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether any of the facts that its `prior` goes by is known."""
+        facts = (self.parameters, self.upstream_accuracy, self.downloads)
+        return any(fact is not None for fact in facts)
+
+    def was_trained_on(self, *names: str | None) -> bool:
+        """Whether any of these names a task that it was trained on: then an error there says nothing.
+
+        Args:
+            names: What one task is known by: its ids, whatever their case, and digests of its embeddings
+                (`TaskEmbedding.digest`). None is not known, and matches nothing.
+        """
+        wanted = {name.casefold() for name in names if name is not None}
+        if self.source is not None and self.source.casefold() in wanted:
+            return True
+        records = records_of(self.embeddings)
+        return any(record.digest in wanted or record.task.casefold() in wanted for record in records)
 
 
 class EmbeddingRecord(NamedTuple):

@@ -13,6 +13,7 @@ FLAGS = {
     "dtype": "--dtype",
     "endpoint": "--endpoint",
     "estimator": "--estimator",
+    "features": "--features",
     "filter": "--filter",
     "filters": "--filters",
     "group_by": "--group-by",

@@ -19,8 +19,18 @@ SmallClassesName = Literal["error", "keep", "drop"]
 SamplingName = Literal["natural", "balanced"]
 DtypeName = Literal["float32", "float64", "bfloat16"]
 ScoreName = Literal[
-    "logme", "leep", "nce", "h_score", "transrate", "knn_accuracy", "ridge_accuracy", "ridge_loss"
+    "combined",
+    "logme",
+    "leep",
+    "nce",
+    "h_score",
+    "transrate",
+    "knn_accuracy",
+    "ridge_accuracy",
+    "ridge_loss",
+    "logistic_loss",
 ]
+FeaturesName = Literal["last", "layers"]
 HeadName = Literal["l2", "cv", "entropy", "adam"]
 
 
@@ -91,8 +101,9 @@ ScoreOption = Annotated[
     _option(
         "--score",
         panel=_SECOND_STAGE,
-        help="By what loaded candidates are ordered. leep and nce need a head of the checkpoint's own. "
-        "Default: ridge_loss.",
+        help="By what loaded candidates are ordered: combined is the mean of ridge_loss, logme and "
+        "logistic_loss, and of recorded results. leep and nce need a head of the checkpoint's own. "
+        "Default: combined.",
     ),
 ]
 MaxImages = Annotated[
@@ -103,6 +114,16 @@ MaxImages = Annotated[
         min=2,
         panel=_SECOND_STAGE,
         help="Images on which they are scored; two per class where that is more. Default: 600.",
+    ),
+]
+
+FeaturesOption = Annotated[
+    FeaturesName | None,
+    _option(
+        "--features",
+        panel=_SECOND_STAGE,
+        help="By which features: the last ones, which a checkpoint's head sees, or those of all layers. "
+        "Default: last.",
     ),
 ]
 

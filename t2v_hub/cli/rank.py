@@ -25,7 +25,7 @@ $ t2v rank ./photos --refine 3
 
 $ t2v rank ./photos --catalog ./shared-catalog --json"""
 
-RankingDistance = Literal["asymmetric", "relative", "symmetric"]
+RankingDistance = Literal["relative", "asymmetric", "symmetric"]
 
 
 def register(app: typer.Typer) -> None:
@@ -66,9 +66,9 @@ def rank(
         typer.Option(
             "--distance",
             show_default=False,
-            help="asymmetric favours checkpoints that were trained on complex tasks; relative does, too, "
-            "and leaves out how much information there is, for sources of many classes. "
-            "Default: asymmetric.",
+            help="relative compares how information is divided among the filters, and favours checkpoints "
+            "that were trained on complex tasks; asymmetric, the paper's, also how much there is, which puts "
+            "sources of many classes too far; symmetric favours none. Default: relative.",
         ),
     ] = None,
     model2vec: Annotated[
@@ -85,6 +85,7 @@ def rank(
     budget: opt.Budget = None,
     score: opt.ScoreOption = None,
     max_images: opt.MaxImages = None,
+    features: opt.FeaturesOption = None,
     explain: Annotated[
         int | None,
         typer.Option(
@@ -134,6 +135,9 @@ def rank(
     as an embedding file is ranked at once, without torch. Distances say what is worth trying first, not how
     accurate it will be.
 
+    Equal distances are ordered by prior: errors on other tasks that you recorded, then size (bound it with
+    --where 'parameters<=30M'), then upstream accuracy.
+
     With --refine or --budget some candidates are loaded, the nearest and those of the highest prior by turns,
     and come first, ordered by what their features say of the images: an error is predicted for each, ties are
     marked by differences image by image, and a line says whether the ranking adds anything to the prior.
@@ -164,11 +168,11 @@ def rank(
             no_cache=no_cache,
         )
         from_hub = catalog is None
-        stage = given(refine=refine, score=score, max_images=max_images)
+        stage = given(refine=refine, score=score, max_images=max_images, features=features)
         if budget is not None:
             stage["budget_s"] = budget  # 0 is a time, too
-        if (score or max_images) and not refine and budget is None:
-            name = "--score" if score else "--max-images"
+        if (score or max_images or features) and not refine and budget is None:
+            name = "--score" if score else "--max-images" if max_images else "--features"
             raise SettingsError(f"{name} goes with --refine or --budget; without these nothing is loaded.")
         fit = None
         if model2vec is not None:

@@ -26,7 +26,7 @@ from t2v_hub.embedding import TaskEmbedding
 _WIDTH = 110
 _INDENT = " " * 20  # where the text of a step begins
 _PICTURES = {
-    "distances": f" (the {PICTURED} distance between all tasks; rankings use the asymmetric one)",
+    "distances": f" (the {PICTURED} distance between all tasks; rankings use the relative one)",
     "ranking": " (the first target's candidates)",
 }
 

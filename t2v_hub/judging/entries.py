@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from t2v_hub.distance import DistanceName
 from t2v_hub.judging import rows
 from t2v_hub.judging.metrics import Figures, Judge, Row
 
@@ -28,7 +29,8 @@ _FACTS = (
 )
 
 
-_NOTHING_KNOWN = (-math.inf, -1)  # `Candidate.prior` without facts
+_DISTANCES: tuple[DistanceName, ...] = ("relative", "asymmetric", "symmetric")
+"""What rankings go by unless told otherwise, the paper's, and that without a complexity term."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def free(
     """Rows that read no data of the task at hand, and which facts are not known, in words."""
     found = [rows.best_constant(judge, leave=leave), rows.mean_over_others(judge, leave=leave)]
     notes = []
-    if any(candidate.prior != _NOTHING_KNOWN for candidate in candidates):
+    if any(candidate.has_prior for candidate in candidates):
         found.append(_best_known(judge, candidates))
     for name, fact in _FACTS:
         values = [getattr(candidate, fact) for candidate in candidates]
@@ -87,10 +89,7 @@ def task_aware(
     model2vec: bool,
 ) -> tuple[list[Row], list[str]]:
     """Rows that read the tasks' embeddings, and why one is missing, in words."""
-    found = [
-        judge.scored("symmetric", near.scores(candidates, name="symmetric")),
-        judge.scored("asymmetric", near.scores(candidates, name="asymmetric")),
-    ]
+    found = [judge.scored(name, near.scores(candidates, name=name)) for name in _DISTANCES]
     if not model2vec:
         return found, []
     if evidence.n_groups < LEAST_FOR_MODEL2VEC:

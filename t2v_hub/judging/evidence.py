@@ -10,6 +10,7 @@ import numpy as np
 from t2v_hub.judging.truth import GroundTruth
 
 if TYPE_CHECKING:
+    from t2v_hub.catalog import Candidate
     from t2v_hub.catalog.results import Result
 
 GroupBy = Literal["task", "owner"]
@@ -96,7 +97,7 @@ class Evidence:
 def evidence_of(
     results: Iterable["Result"],
     *,
-    trained_on: Mapping[str, frozenset[str]] | None = None,
+    candidates: Mapping[str, "Candidate"] | None = None,
     group_by: GroupBy = "task",
     embeddings: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Evidence, ...]:
@@ -107,7 +108,7 @@ def evidence_of(
 
     Args:
         results: Of one origin; of two with the same task, candidate, number of images and seed the later one.
-        trained_on: What each candidate was trained on: ids of tasks in lower case, and digests.
+        candidates: By their ids, as far as they are known: none counts on what it was trained on.
         group_by: Whether each task stands for itself, or tasks of one owner (what is before the ``/``)
             count as one piece of evidence.
         embeddings: Digests of tasks' embeddings beside those that the results name.
@@ -125,9 +126,12 @@ def evidence_of(
         if result.embedding is not None:
             digests[result.task][result.embedding] += 1
     for task, sizes in by_task.items():
-        itself = {task.lower(), *digests[task]}
+        known = candidates or {}
         for size, cells in sizes.items():
-            for name in [name for name in cells if (trained_on or {}).get(name, frozenset()) & itself]:
+            own_cells = [
+                name for name in cells if name in known and known[name].was_trained_on(task, *digests[task])
+            ]
+            for name in own_cells:
                 del cells[name]
                 own[task, size] += 1
 

@@ -1,11 +1,10 @@
 """`benchmark`: every way to choose a checkpoint, judged on a pool's results."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from t2v_hub.catalog import Candidate, Result, ResultOrigin, load_results
-from t2v_hub.catalog.candidate import records_of
 from t2v_hub.errors import ResultsError, SettingsError
 from t2v_hub.judging.entries import Entry, Kind, free, references, task_aware
 from t2v_hub.judging.evidence import Evidence, GroupBy, evidence_of
@@ -60,7 +59,7 @@ def benchmark(
     candidates = {r.checkpoint: _candidate(catalog, r.checkpoint) for r in wanted}
     found = evidence_of(
         wanted,
-        trained_on={id: _trained_on(candidate) for id, candidate in candidates.items()},
+        candidates=candidates,
         group_by=group_by,
         embeddings=_embeddings(catalog, every),
     )
@@ -72,7 +71,7 @@ def benchmark(
             f"Group by task, or record results on tasks of others."
         )
     tables = [
-        _table(catalog, evidence, candidates, group_by=group_by, model2vec=model2vec, seed=seed)
+        _table(catalog, evidence, candidates, wanted, group_by=group_by, model2vec=model2vec, seed=seed)
         for evidence in found
         if evidence.n_groups > 1
     ]
@@ -83,13 +82,14 @@ def _table(
     catalog: "Catalog",
     evidence: Evidence,
     candidates: Mapping[str, Candidate],
+    results: Sequence[Result],
     *,
     group_by: GroupBy,
     model2vec: bool,
     seed: int,
 ) -> BenchmarkTable:
-    near = nearness(catalog, evidence)
-    evidence, near, notes = _embedded(catalog, evidence, near)
+    near = nearness(catalog, evidence, results=results, group_by=group_by)
+    evidence, near, notes = _embedded(catalog, evidence, near, results, group_by)
     cross_fit = evidence.n_splits > 1
     judge = Judge(evidence.truth, cross_fit=cross_fit, seed=seed)
     pool = [candidates[name] for name in evidence.truth.candidates]
@@ -111,7 +111,11 @@ def _table(
 
 
 def _embedded(
-    catalog: "Catalog", evidence: Evidence, near: Nearness | None
+    catalog: "Catalog",
+    evidence: Evidence,
+    near: Nearness | None,
+    results: Sequence[Result],
+    group_by: GroupBy,
 ) -> tuple[Evidence, Nearness | None, list[str]]:
     """What all rows can be judged on, so that their figures are of the same tasks."""
     n_tasks = len(evidence.tasks)
@@ -125,7 +129,7 @@ def _embedded(
     else:
         lacking = [task for t, task in enumerate(evidence.tasks) if t not in near.tasks]
         evidence = evidence.of_tasks(list(near.tasks))
-        again = nearness(catalog, evidence)
+        again = nearness(catalog, evidence, results=results, group_by=group_by)
         assert again is not None
         near = again
         notes = [f"left out, so that all rows are judged on the same tasks: {few(lacking)} (no embedding)"]
@@ -150,12 +154,6 @@ def _results(catalog: "Catalog", results: Iterable[Result] | Path | str | None) 
 
 def _candidate(catalog: "Catalog", id: str) -> Candidate:
     return catalog[id] if id in catalog else Candidate(id)
-
-
-def _trained_on(candidate: Candidate) -> frozenset[str]:
-    records = records_of(candidate.embeddings)
-    names = [*(record.task for record in records), *([candidate.source] if candidate.source else [])]
-    return frozenset([*(name.lower() for name in names), *(record.digest for record in records)])
 
 
 def _embeddings(catalog: "Catalog", results: Iterable[Result]) -> dict[str, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """The rows that every selector has to beat, and the table that shows them all."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,6 +10,19 @@ from t2v_hub.judging.metrics import Judge, Row
 from t2v_hub.judging.truth import Array
 
 Leave = Literal["task", "source"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a row costs for one task, on average.
+
+    Attributes:
+        loaded: How many candidates it loads at most; 0 for one that looks at none.
+        seconds: How long it takes; NaN where that was not measured.
+    """
+
+    loaded: int
+    seconds: float
 
 
 def oracle(judge: Judge) -> Row:
@@ -73,10 +86,18 @@ def _effects(judge: Judge, values: Array, leave: Leave) -> Array:
     return result
 
 
-def table(judge: Judge, rows: Sequence[Row]) -> str:
-    """The rows as Markdown; relative error increases and regrets with their intervals."""
+def table(judge: Judge, rows: Sequence[Row], *, costs: Mapping[str, Cost] | None = None) -> str:
+    """The rows as Markdown; relative error increases and regrets with their intervals.
+
+    Args:
+        judge: Who judged them.
+        rows: The rows.
+        costs: Of rows, by their names; shown as two more columns, with a dash for what is not known.
+    """
     head = "| row | error | ratio of means | mean of ratios | regret@1 | regret@3 | weighted tau | hit rate |"
-    lines = [head, "|---|" + "--:|" * 7]
+    if costs is not None:
+        head += " loaded | seconds |"
+    lines = [head, "|---|" + "--:|" * (head.count("|") - 2)]
     for row in rows:
         f = judge.figures(row)
         shown = [f"{f.error.value:.3f}"]
@@ -85,5 +106,9 @@ def table(judge: Judge, rows: Sequence[Row]) -> str:
         shown.append(f"{f.regret_1.value:+.2f} [{f.regret_1.low:+.2f}, {f.regret_1.high:+.2f}]")
         for item, form in ((f.regret_3, "+.2f"), (f.tau, ".2f"), (f.hit_rate, ".0%")):
             shown.append("" if np.isnan(item.value) else format(item.value, form))
+        if costs is not None:
+            cost = costs.get(row.name)
+            shown.append("–" if cost is None else f"{cost.loaded:,}")
+            shown.append("–" if cost is None or np.isnan(cost.seconds) else f"{cost.seconds:,.2f}")
         lines.append(f"| {row.name} | {' | '.join(shown)} |")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from safetensors.numpy import save as to_safetensors
 from t2v_hub.embedding import canonical_json
 from t2v_hub.embedding.files import read_tensors
 from t2v_hub.errors import EmbeddingFileError, T2VError
+from t2v_hub.model2vec.precisions import LEARNED_ON
 from t2v_hub.storage import write_atomically
 
 T = TypeVar("T")
@@ -35,7 +36,8 @@ def read(path: Path | str, build: Callable[[Tensors, Mapping[str, Any]], T]) -> 
     """What ``build`` makes of the tensors and the record that `write` wrote.
 
     Raises:
-        EmbeddingFileError: No such file, truncated, or changed since it was written.
+        EmbeddingFileError: No such file, truncated, changed since it was written, or not learned on what
+            distances are now learned on.
         StorageError: The file cannot be opened.
     """
     path = Path(path)
@@ -54,7 +56,15 @@ def read(path: Path | str, build: Callable[[Tensors, Mapping[str, Any]], T]) -> 
             raise _broken(path, f"its format is {described['format']!r}, not {_FORMAT!r}")
         if described["digest"] != _digest(described["record"], tensors):
             raise _broken(path, "its content does not match its digest")
-        return build(tensors, json.loads(described["record"]))
+        record = json.loads(described["record"])
+        if record.get("learned_on") != LEARNED_ON:
+            found = f"{record['learned_on']!r:.80}" if "learned_on" in record else "embeddings as they are"
+            raise _broken(
+                path,
+                f"it was learned on {found}; distances are now learned on embeddings that were brought to "
+                f"one mean, {LEARNED_ON!r}, and must be learned again",
+            )
+        return build(tensors, record)
     except T2VError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -43,8 +43,8 @@ def distances_and_slopes(vector: Array, targets: Array, trivial: Array, alpha: f
         uu, vv = np.einsum("ij,ij->i", u, u), np.einsum("ij,ij->i", v, v)
         w = u * v
         uv, norm = w.sum(axis=1), np.sqrt(uu * vv)
-        u *= ((1 + uv / uu) / norm)[:, None]
-        v *= ((1 + uv / vv) / norm)[:, None]
+        u *= _over(1 + _over(uv, uu), norm)[:, None]
+        v *= _over(1 + _over(uv, vv), norm)[:, None]
         np.multiply(w, u - v, out=slopes[part])
     return symmetric[:-1] - alpha * symmetric[-1], slopes[:-1] - alpha * slopes[-1]
 
@@ -55,8 +55,13 @@ def _symmetric(vector: Array, rows: Array) -> tuple[Array, Array, Array]:
     total = rows + source
     u, v = source / total, rows / total
     squares = np.einsum("ij,ij->i", u, u) * np.einsum("ij,ij->i", v, v)
-    cosine = np.einsum("ij,ij->i", u, v) / np.sqrt(squares)
+    cosine = _over(np.einsum("ij,ij->i", u, v), np.sqrt(squares))
     return np.clip(1.0 - cosine, 0.0, 1.0), u, v
+
+
+def _over(numbers: Array, divisors: Array) -> Array:
+    """Quotients; 0 over 0, where a vector is zero throughout: it has no direction, and nothing moves it."""
+    return np.divide(numbers, divisors, out=np.zeros_like(numbers), where=divisors > 0)
 
 
 def _chunks(rows: Array) -> Iterator[slice]:

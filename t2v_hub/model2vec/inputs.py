@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.errors import SettingsError
 from t2v_hub.model2vec.learning import Array, Bias, Learning, soft_targets
+from t2v_hub.model2vec.precisions import precisions
 
 
 def check_settings(
@@ -91,7 +92,7 @@ def learning_from(
     alpha: float,
     target_temperature: float,
 ) -> Learning:
-    """The problem as arrays; ``sources`` in the order of the columns."""
+    """The problem as arrays, of embeddings brought to one mean; ``sources`` in the order of the columns."""
     trivial = tasks[0].prior_precision
     sizes = [layer.n_filters for layer in tasks[0].space.layers]
     edges = {
@@ -101,9 +102,11 @@ def learning_from(
     }[bias]
     unknown = np.array([source is None for source in sources])
     learning = Learning(
-        base=np.stack([trivial if source is None else source.robust for source in sources]),
+        base=np.concatenate(
+            [trivial[None] if source is None else precisions([source]) for source in sources]
+        ),
         level=np.zeros(len(sources)),
-        targets=np.stack([task.robust for task in tasks]),
+        targets=precisions(tasks),
         trivial=trivial,
         wanted=soft_targets(errors, target_temperature).T,
         edges=edges.astype(np.int64),

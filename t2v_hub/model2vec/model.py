@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from t2v_hub.distance import ALPHA, asymmetric_distance
+from t2v_hub.distance import ALPHA, distance
 from t2v_hub.embedding import Space, TaskEmbedding
 from t2v_hub.errors import SettingsError
 from t2v_hub.model2vec.choosing import Choice, choose
@@ -16,6 +16,7 @@ from t2v_hub.model2vec.files import read, write
 from t2v_hub.model2vec.geometry import distances_to
 from t2v_hub.model2vec.inputs import check_settings, checked_errors, learning_from
 from t2v_hub.model2vec.learning import Bias
+from t2v_hub.model2vec.precisions import LEARNED_ON, precisions
 
 Array = NDArray[np.float64]
 
@@ -27,15 +28,16 @@ TARGET_TEMPERATURE = 0.03
 class Model2Vec:
     r"""Distances from candidates to tasks, learned from how the candidates did on other tasks.
 
-    A candidate's model vector is the robust precision of the task that it was trained on times a learned
-    bias per filter; its distance to a task is the asymmetric distance from that vector plus a learned offset.
-    Where the training task is not known, the vector starts at the trivial embedding and the offset at what
-    makes it as near as the others on average, so all are on one scale. Without evidence nothing is learned,
-    and the distances are the asymmetric ones.
+    Embeddings are first brought to one mean, as the distance ``relative`` does, because how large one is says
+    more of its head than of its task. A candidate's model vector is the robust precision of the task that it
+    was trained on times a learned bias per filter; its distance to a task is the asymmetric distance from
+    that vector to the task's precision, plus a learned offset. Where the training task is not known, the
+    vector starts at the trivial embedding and the offset at what makes it as near as the others on average,
+    so all are on one scale. Without evidence nothing is learned, and the distances are the relative ones.
 
     Attributes:
         candidates: Their ids.
-        vectors: Model vectors, ``(n_candidates, n_filters)``, positive.
+        vectors: Model vectors, ``(n_candidates, n_filters)``, positive; precisions of embeddings of one mean.
         offsets: Added to the distances, ``(n_candidates,)``.
         space: In which tasks must be embedded.
         trivial: The trivial embedding of that space, ``(n_filters,)``.
@@ -48,8 +50,8 @@ class Model2Vec:
 
     References:
         Achille et al., "Task2Vec: Task Embedding for Meta-Learning", ICCV 2019, section 5 (MODEL2VEC). The
-        paper adds the bias where this multiplies, has no offsets, and prints neither temperature nor
-        regulariser.
+        paper adds the bias where this multiplies, takes embeddings as large as they are, has no offsets, and
+        prints neither temperature nor regulariser.
     """
 
     candidates: tuple[str, ...]
@@ -193,8 +195,8 @@ class Model2Vec:
         Args:
             task: The task at hand.
             candidates: Ids, and embeddings of what they were trained on; those of the fit where None. A
-                candidate that the fit did not know is as far as its plain asymmetric distance, which is on
-                the same scale; NaN where its embedding is None.
+                candidate that the fit did not know is as far as its plain distance ``relative``, which is
+                on the same scale; NaN where its embedding is None.
 
         Raises:
             EmbeddingMismatchError: An embedding of another space.
@@ -202,7 +204,7 @@ class Model2Vec:
         self.space.require_equal(task.space)
         place = {name: i for i, name in enumerate(self.candidates)}
         chosen = dict.fromkeys(self.candidates) if candidates is None else candidates
-        target = task.robust[None, :]
+        target = precisions([task])
         result = np.full(len(chosen), np.nan)
         for k, (name, source) in enumerate(chosen.items()):
             if name in place:
@@ -210,7 +212,7 @@ class Model2Vec:
                 learned = distances_to(self.vectors[i], target, self.trivial, self.alpha)[0]
                 result[k] = learned + self.offsets[i]
             elif source is not None:
-                result[k] = asymmetric_distance(source, task, alpha=self.alpha)
+                result[k] = distance(source, task, name="relative", alpha=self.alpha)
         return result
 
     def save(self, path: Path | str) -> Path:
@@ -232,6 +234,7 @@ class Model2Vec:
                 [choice.temperature, str(choice.strength), str(choice.excess)] for choice in self.tried
             ],
             "n_tasks": self.n_tasks,
+            "learned_on": LEARNED_ON,
         }
         return write(path, tensors, record)
 
@@ -240,7 +243,8 @@ class Model2Vec:
         """What `save` wrote.
 
         Raises:
-            EmbeddingFileError: No such file, truncated, or changed since it was written.
+            EmbeddingFileError: No such file, truncated, changed since it was written, or learned on
+                embeddings that were not brought to the mean of today; fit again.
             StorageError: The file cannot be opened.
         """
         return read(path, cls._built)

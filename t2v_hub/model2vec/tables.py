@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_hub.catalog import Catalog, Result, ResultOrigin
+from t2v_hub.catalog.known import KnownEmbeddings
 from t2v_hub.distance import ALPHA
 from t2v_hub.embedding import Space, TaskEmbedding
 from t2v_hub.errors import ResultsError
 from t2v_hub.model2vec.learning import Bias
 from t2v_hub.model2vec.model import TARGET_TEMPERATURE, Model2Vec
-from t2v_hub.model2vec.spaces import SpaceEmbeddings
+from t2v_hub.model2vec.spaces import nearest_on_average
 
 Array = NDArray[np.float64]
 
@@ -90,10 +91,11 @@ def error_table(
     """
     id = space.id if isinstance(space, Space) else space
     used = _chosen(catalog, results, n=n, origins=origins)
-    known = SpaceEmbeddings(catalog, id)
+    known = KnownEmbeddings(catalog)
     for embedding in embeddings:
         known.take(embedding)
-    found = {name: known.of_task(name, used[name]) for name in used}
+    named = {name: [r.embedding for r in found if r.embedding is not None] for name, found in used.items()}
+    found = {name: known.of_task(name, id, named=named[name]) for name in used}
     tasks = {name: embedding for name, embedding in found.items() if embedding is not None}
     lacking = tuple(used[name][0].task for name in used if name not in tasks)
     if not tasks:
@@ -107,16 +109,17 @@ def error_table(
     n_own = 0
     for row, (name, embedding) in enumerate(tasks.items()):
         for result in used[name]:
-            if known.was_trained_on(result, embedding):
+            if _is_own(result, embedding, catalog):
                 n_own += 1
             else:
                 sums[row, column[result.checkpoint]] += result.error
                 counts[row, column[result.checkpoint]] += 1
     errors = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     rows = tuple(tasks.values())
+    measured_on = {name: [rows[t] for t in np.flatnonzero(counts[:, c])] for name, c in column.items()}
     sources = {
-        checkpoint: known.source_of(checkpoint, [rows[t] for t in np.flatnonzero(counts[:, place])], alpha)
-        for checkpoint, place in column.items()
+        name: nearest_on_average(known.of_candidate(name, id), tasks_of, alpha=alpha)
+        for name, tasks_of in measured_on.items()
     }
     return ErrorTable(
         tasks=rows,
@@ -194,6 +197,14 @@ def fit_catalog(
         target_temperature=target_temperature,
         groups=None if group_of is None else [group_of(task.task.id) for task in table.tasks],
     )
+
+
+def _is_own(result: Result, task: TaskEmbedding, catalog: Catalog) -> bool:
+    """Whether a task, by what a result or its embedding calls it, is what the candidate was trained on."""
+    if result.checkpoint not in catalog:
+        return False
+    names = (result.task, result.embedding, task.task.id, task.digest)
+    return catalog[result.checkpoint].was_trained_on(*names)
 
 
 def _chosen(

@@ -1,6 +1,7 @@
 """Which checkpoint to fine-tune: `ModelSelector` ranks a catalog's candidates for a task."""
 
 from t2v_hub.selector.auto import AutoSelector
+from t2v_hub.selector.expectation import Expectation
 from t2v_hub.selector.experience import Experience
 from t2v_hub.selector.loading import Loading
 from t2v_hub.selector.origin import Origin
@@ -14,6 +15,7 @@ from t2v_hub.selector.where import Where
 __all__ = [
     "AgainstPrior",
     "AutoSelector",
+    "Expectation",
     "Experience",
     "Loading",
     "ModelSelector",

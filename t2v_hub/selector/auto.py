@@ -33,7 +33,7 @@ class AutoSelector:
         *,
         catalog: Catalog | Path | str | None = None,
         probe: "ProbeNetwork | nn.Module | Path | str | None" = None,
-        distance: "DistanceName | Model2Vec" = "asymmetric",
+        distance: "DistanceName | Model2Vec" = "relative",
         alpha: float | None = None,
         endpoint: str | None = None,
         token: str | bool | None = None,
@@ -54,8 +54,9 @@ class AutoSelector:
             probe: What to embed with. By default the probe and the settings of the space in which the most
                 candidates have an embedding; without ``catalog``, one that was added on this machine (a probe
                 that only cards name is not fetched), or `Task2Vec`'s where there is none.
-            distance: Which distance to rank by; a `Model2Vec` decides on the space, too.
-            alpha: Weight of the complexity term of ``asymmetric``.
+            distance: Which distance to rank by, as of `ModelSelector`; a `Model2Vec` decides on the space,
+                too.
+            alpha: Weight of the complexity term of ``relative`` and ``asymmetric``.
             endpoint: Address of another Hub for cards; images of a data set that is given by its id come
                 from the one that ``HF_ENDPOINT`` names.
             token: Access token, where it is not the one that ``hf auth login`` left.

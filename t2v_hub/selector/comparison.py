@@ -35,7 +35,7 @@ class Measured:
     Attributes:
         digest: Which embedding the source is.
         distance: The distance.
-        complexity: What the asymmetric distance takes off for the source's complexity,
+        complexity: What ``relative`` and ``asymmetric`` take off for the source's complexity,
             ``alpha * d(source, t0)``; None for other distances.
         source_share: The source's share of the standard error; NaN where it is not known.
         target_share: The target's.
@@ -78,7 +78,7 @@ class Comparison:
     Args:
         target: The task at hand.
         name: Which distance.
-        alpha: Weight of the complexity term of ``asymmetric``.
+        alpha: Weight of the complexity term, where the distance has one.
     """
 
     def __init__(

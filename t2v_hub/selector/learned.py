@@ -11,6 +11,7 @@ from t2v_hub.distance import recorded_standard_error, replicates
 from t2v_hub.embedding import TaskEmbedding, jackknife_standard_error
 from t2v_hub.model2vec import Model2Vec
 from t2v_hub.model2vec.geometry import distances_to
+from t2v_hub.model2vec.precisions import precisions, precisions_of
 from t2v_hub.selector.comparison import Measured
 from t2v_hub.selector.experience import NO_EXPERIENCE, Experience
 from t2v_hub.selector.order import Nearest, Place, in_first_order, nearest
@@ -28,7 +29,7 @@ def nearest_learned(
 
     Both are on one scale. Candidates that the fit knows need no embedding.
     """
-    found = nearest(candidates, matrix, target, name="asymmetric", alpha=fit.alpha, experience=experience)
+    found = nearest(candidates, matrix, target, name="relative", alpha=fit.alpha, experience=experience)
     known = set(fit.candidates)
     ids = [place.candidate.id for place in found.placed] + [candidate.id for candidate, _ in found.without]
     learned = dict.fromkeys(id for id in ids if id in known)
@@ -61,19 +62,19 @@ class LearnedDistances:
     def __init__(self, fit: Model2Vec, target: TaskEmbedding) -> None:
         self._fit = fit
         self._target = target
+        self._precisions = precisions([target])
         self._places = {id: place for place, id in enumerate(fit.candidates)}
         self._moved: NDArray[np.float64] | None = None
         if target.deviations is not None:
-            moved = [replace(target, fisher=fisher.astype(np.float32)) for fisher in replicates(target)]
-            self._moved = np.stack([one.robust for one in moved])
+            self._moved = precisions_of(replicates(target), like=target)
 
     def measure(self, id: str) -> Measured:
         """The learned distance of a candidate that the fit knows."""
         place, fit = self._places[id], self._fit
         vector, offset = fit.vectors[place], float(fit.offsets[place])
-        value = float(distances_to(vector, self._target.robust[None, :], fit.trivial, fit.alpha)[0]) + offset
+        value = float(distances_to(vector, self._precisions, fit.trivial, fit.alpha)[0]) + offset
         if self._moved is None:
-            share, at_replicates = recorded_standard_error(self._target, name="asymmetric"), None
+            share, at_replicates = recorded_standard_error(self._target, name="relative"), None
         else:
             at_replicates = distances_to(vector, self._moved, fit.trivial, fit.alpha) + offset
             share = float(jackknife_standard_error(at_replicates))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_hub.catalog import Candidate
+from t2v_hub.scores import FeatureKind
 from t2v_hub.selector.address import address, hub_of, same_hub
 from t2v_hub.storage import home
 
@@ -39,7 +40,12 @@ class Loading:
 
 
 def readings(
-    candidates: Iterable[Candidate], images: "ImageTask", *, max_images: int, loading: Loading
+    candidates: Iterable[Candidate],
+    images: "ImageTask",
+    *,
+    max_images: int,
+    loading: Loading,
+    features: FeatureKind = "last",
 ) -> "tuple[Callable[[str], Features], NDArray[np.int64]]":
     """What loads a candidate, given by its id, and reads its features; and the labels of their images.
 
@@ -48,6 +54,7 @@ def readings(
         images: The task.
         max_images: On how many of its images.
         loading: How they are loaded.
+        features: Which features are read.
 
     Raises:
         SettingsError: There is no such device.
@@ -64,6 +71,7 @@ def readings(
         device=loading.device,
         batch_size=loading.batch_size,
         progress=loading.progress,
+        features=features,
     )
     by_id = {candidate.id: candidate for candidate in candidates}
 

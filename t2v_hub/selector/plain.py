@@ -39,6 +39,7 @@ def item_to_dict(item: RankedCandidate, weight: float) -> dict[str, Json]:
         "score": _finite(item.score),
         "predicted_error": _finite(item.predicted_error),
         "predicted_interval": _bounds(item.predicted_interval),
+        "predicted_from": item.predicted_from,
         "experience": _finite(item.experience),
         "n_experience": item.n_experience,
     }
@@ -68,6 +69,7 @@ def refinement_to_dict(done: Refinement) -> dict[str, Json]:
         }
     return {
         "score": done.score,
+        "features": done.features,
         "n_loaded": done.n_loaded,
         "n_images": done.n_images,
         "seconds": done.seconds,

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from t2v_hub.selector.figures import count
+
 if TYPE_CHECKING:
     from t2v_hub.selector.ranked import RankedCandidate
     from t2v_hub.selector.ranking import Ranking
@@ -15,7 +17,7 @@ def goes_by(ranking: "Ranking") -> str:
     """What the prior goes by."""
     n = ranking.n_experience
     recorded = f"errors on {n:,} recorded {_tasks(n)}, then " if n else ""
-    return f"{recorded}upstream accuracy, then downloads"
+    return f"{recorded}parameters, then upstream accuracy, then downloads"
 
 
 def line(ranking: "Ranking") -> list[str]:
@@ -43,6 +45,7 @@ def sentence(ranking: "Ranking", item: "RankedCandidate") -> str:
     candidate = item.candidate
     facts = [
         *_experience(ranking, item),
+        "size not known" if candidate.parameters is None else f"{count(candidate.parameters)} parameters",
         "upstream accuracy not known" if item.prior is None else f"upstream accuracy {item.prior:.3f}",
         "downloads not known" if candidate.downloads is None else f"{candidate.downloads:,} downloads",
     ]

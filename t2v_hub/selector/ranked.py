@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from t2v_hub.catalog import Candidate
 from t2v_hub.selector.address import address
 
 if TYPE_CHECKING:
     import torch
+
+PredictedFrom = Literal["images", "other tasks", "loaded candidates"]
+"""What a predicted error comes from: the task's images, for candidates that were loaded; errors on other
+tasks alone; or these beside the errors of loaded candidates on this one."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,15 @@ class RankedCandidate:
         distance: From its nearest source task to the task at hand; None without an embedding in
             the task's space.
         standard_error: Of the distance; None where it is not known.
-        prior: The checkpoint's upstream accuracy; None where it is not known.
+        prior: The checkpoint's upstream accuracy, one of the facts that `Candidate.prior` goes by;
+            None where it is not known.
         interval: Distance less and plus 1.96 standard errors.
         tie_group: Number of the group, from 1, whose members' distances cannot be told apart from
             that of the group's first; of candidates that were loaded, whose predicted errors cannot.
         reason: Why it stands here, in a few words.
         rank: Its place among all that were ranked, from 1.
         source_task: Id of the nearest source task; None where there is none.
-        complexity: What the asymmetric distance takes off for the complexity of the source task;
+        complexity: What ``relative`` and ``asymmetric`` take off for the complexity of the source task;
             None for other distances, and for candidates so far down that their embedding was not opened.
         gap: How much further the next candidate is; None where it has no distance or there is none, and
             for candidates that were loaded, which are in another order.
@@ -39,9 +44,12 @@ class RankedCandidate:
             the task's images alone.
         score: What the second stage orders by; None for candidates that were not loaded, and for a score
             that needs the predictions of one that has no head.
-        predicted_error: Share of the task's images that a linear classifier on the checkpoint's features
-            misses, leave-one-out; None for candidates that were not loaded.
-        predicted_interval: Wilson's 95 % interval of the predicted error.
+        predicted_error: Share of the task's images that it is predicted to miss. Of candidates that were
+            loaded, what a linear classifier on their features misses, leave-one-out; of others, what errors
+            on other tasks let one expect (`Expectation`); None where these are not recorded.
+        predicted_interval: Its 95 % interval: Wilson's, over images, of candidates that were loaded; of
+            others by how much such predictions miss on recorded tasks.
+        predicted_from: Which of these; None without a predicted error.
         experience: By how many standard deviations of a task's errors its own were above the average of the
             checkpoints on other tasks that are recorded in the catalog, shrunk towards 0 where these are few;
             negative is better. None where it has no recorded errors.
@@ -66,13 +74,14 @@ class RankedCandidate:
     score: float | None = None
     predicted_error: float | None = None
     predicted_interval: tuple[float, float] | None = None
+    predicted_from: PredictedFrom | None = None
     experience: float | None = None
     n_experience: int = 0
 
     @property
     def is_loaded(self) -> bool:
         """Whether the second stage loaded it."""
-        return self.predicted_error is not None
+        return self.predicted_from == "images"
 
     def load(
         self,

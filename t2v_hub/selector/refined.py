@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from t2v_hub.catalog import Candidate
-from t2v_hub.selector.experience import NO_EXPERIENCE, Experience
+from t2v_hub.selector.experience import NO_EXPERIENCE, Experience, with_expected
 from t2v_hub.selector.order import Measurements, Nearest, Order, put_in_order
 from t2v_hub.selector.ranked import RankedCandidate
 from t2v_hub.selector.second_stage import Loaded
@@ -25,11 +25,7 @@ def first_stage_order(found: Nearest, measurements: Measurements, *, k: int | No
 
 def prior_order(candidates: Iterable[Candidate], experience: Experience = NO_EXPERIENCE) -> list[str]:
     """Ids of the candidates of which a prior is known, the highest first."""
-    known = [
-        c
-        for c in candidates
-        if c.upstream_accuracy is not None or c.downloads is not None or c.id in experience.effects
-    ]
+    known = [c for c in candidates if c.has_prior or c.id in experience.effects]
     return [candidate.id for candidate in sorted(known, key=experience.by_prior)]
 
 
@@ -67,6 +63,10 @@ def refined(
         n_before=len(first),
         n_groups_before=first[-1].tie_group if first else 0,
     )
+    expectation = measurements.experience.expectation
+    if expectation is not None:
+        beside = expectation.beside({one.id: 1.0 - one.outcomes.hits for one in loaded})
+        rest = replace(rest, items=tuple(with_expected(item, beside) for item in rest.items))
     return replace(rest, items=(*first, *rest.items))
 
 
@@ -90,4 +90,5 @@ def _with_score(item: RankedCandidate, one: Loaded, *, rank: int, tied: tuple[st
         score=one.score,
         predicted_error=one.outcomes.error,
         predicted_interval=one.outcomes.interval,
+        predicted_from="images",
     )

@@ -1,7 +1,9 @@
 """The second stage in words: what was loaded, what failed, and whether it adds anything to the prior."""
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from t2v_hub.selector.combined import COMBINED, PARTS
 from t2v_hub.selector.comparison import Z95
 from t2v_hub.selector.second_stage import Refinement
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
 _MAX_NAMES = 5
 _ERROR = "predicted error ± 95 %"
+_EXPECTED = "~"
 _ERROR_IS_SCORE = "ridge_accuracy"  # the predicted error says the same
 
 
@@ -18,15 +21,16 @@ def loaded_line(done: Refinement) -> str:
     """For the head of a table: how many were loaded, how long it took, by what they are ordered."""
     failed = f"; {len(done.failed):,} failed" if done.failed else ""
     return (
-        f"Loaded      {done.n_loaded:,} in {done.seconds:,.1f} s, scored by {done.score} on "
+        f"Loaded      {done.n_loaded:,} in {done.seconds:,.1f} s, scored by {done.score}"
+        f"{' of all layers' if done.features == 'layers' else ''} on "
         f"{done.n_images:,} images of the task{failed}"
     )
 
 
-def columns(done: Refinement | None) -> tuple[str, ...]:
-    """Columns that a table has only where candidates were loaded."""
+def columns(done: Refinement | None, shown: Sequence["RankedCandidate"] = ()) -> tuple[str, ...]:
+    """Columns that a table has only where candidates were loaded, or errors on other tasks predict one."""
     if done is None or done.n_loaded == 0:
-        return ()
+        return (_ERROR,) if any(item.predicted_error is not None for item in shown) else ()
     return (_ERROR,) if done.score == _ERROR_IS_SCORE else (_ERROR, done.score)
 
 
@@ -35,10 +39,41 @@ def cells(item: "RankedCandidate", done: Refinement | None) -> dict[str, str]:
     error, own = "–", "–"
     if item.predicted_error is not None and item.predicted_interval is not None:
         low, high = item.predicted_interval
-        error = f"{100 * item.predicted_error:.1f} ± {50 * (high - low):.1f} %"
+        margin, mark = 50 * (high - low), ""
+        if not item.is_loaded:  # cut to [0, 1], so that one side may be the shorter
+            margin, mark = 100 * max(high - item.predicted_error, item.predicted_error - low), _EXPECTED
+        error = f"{mark}{100 * item.predicted_error:.1f} ± {margin:.1f} %"
     if item.score is not None:
-        own = f"{item.score:.4g}"
+        own = f"{item.score:+.2f}" if done is not None and done.score == COMBINED else f"{item.score:.4g}"
     return {_ERROR: error, **({} if done is None else {done.score: own})}
+
+
+def legend(shown: Iterable["RankedCandidate"]) -> list[str]:
+    """What the mark of errors that were not measured on the task means."""
+    origins = {item.predicted_from for item in shown}
+    if "loaded candidates" in origins:
+        return [
+            f"{_EXPECTED}: not loaded; expected from its errors on other tasks, beside those of the loaded "
+            f"candidates here."
+        ]
+    if "other tasks" in origins:
+        return [f"{_EXPECTED}: expected from its errors on other tasks; nothing of this task is in it."]
+    return []
+
+
+def expected_in_words(item: "RankedCandidate") -> list[str]:
+    """What errors on other tasks let one expect of a candidate that was not loaded."""
+    if item.is_loaded or item.predicted_error is None or item.predicted_interval is None:
+        return []
+    low, high = (100 * bound for bound in item.predicted_interval)
+    level = "taken from those tasks, so nothing of this one is in it"
+    if item.predicted_from == "loaded candidates":
+        level = "that of the loaded candidates here"
+    n = item.n_experience
+    return [
+        f"Expected error: {100 * item.predicted_error:.1f} % (95 % interval {low:.1f} to {high:.1f} %), from "
+        f"its errors on {n:,} other {'task' if n == 1 else 'tasks'}; the level is {level}."
+    ]
 
 
 def verdict(ranking: "Ranking", folder: str) -> list[str]:
@@ -87,11 +122,12 @@ def score_in_words(item: "RankedCandidate", done: Refinement) -> list[str]:
             f"It could not be loaded, so it stands by distance, after those that could: "
             f"{done.failed[item.candidate.id]}"
         ]
-    if item.predicted_error is None or item.predicted_interval is None:
+    if not item.is_loaded or item.predicted_error is None or item.predicted_interval is None:
         return ["It was not loaded; those that were stand before it."]
     low, high = (100 * bound for bound in item.predicted_interval)
+    which = "the features of all its layers" if done.features == "layers" else "its features"
     lines = [
-        f"It was loaded: a linear classifier on its features misses {100 * item.predicted_error:.1f} % of "
+        f"It was loaded: a linear classifier on {which} misses {100 * item.predicted_error:.1f} % of "
         f"{done.n_images:,} images of the task, each left out in turn (95 % interval {low:.1f} to "
         f"{high:.1f} %)."
     ]
@@ -99,6 +135,12 @@ def score_in_words(item: "RankedCandidate", done: Refinement) -> list[str]:
         lines.append(
             f"It has no {done.score}, which needs the predictions of a head of its own; so it stands after "
             f"those that have one."
+        )
+    elif done.score == COMBINED:
+        lines.append(
+            f"Loaded candidates are ordered by the combined score: the mean of {', '.join(PARTS)}, and a "
+            f"quarter of recorded results, in standard deviations over the loaded ones; its own is "
+            f"{item.score:+.2f}."
         )
     elif done.score != _ERROR_IS_SCORE:
         lines.append(f"Loaded candidates are ordered by {done.score}; its own is {item.score:.4g}.")
@@ -117,7 +159,8 @@ def _against_prior(first: str, done: Refinement, folder: str) -> str:
     against = done.against_prior
     if against is None:
         return (
-            "No candidate has a prior (upstream accuracy, downloads) that the ranking could be held against."
+            "No candidate has a prior (parameters, upstream accuracy, downloads) that the ranking could be "
+            "held against."
         )
     best = first.removeprefix(folder)
     other = f"{against.id.removeprefix(folder)}, which the prior alone would have taken"

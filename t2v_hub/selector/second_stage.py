@@ -1,17 +1,18 @@
 """The second stage of a ranking: candidates are loaded, and scored by what their features say of the task."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from t2v_hub.errors import InsufficientMemoryError, SettingsError, T2VError
-from t2v_hub.scores import SCORES, ridge_outcomes, score
+from t2v_hub.scores import SCORES, FeatureKind, ridge_outcomes, score
+from t2v_hub.selector.combined import COMBINED, PARTS, combined
 from t2v_hub.selector.outcomes import Difference, Outcomes, tie_groups
 from t2v_hub.selector.shortlist import shortlist
 
@@ -28,17 +29,26 @@ class Limits:
     Attributes:
         k: Candidates to load; None for all that the time suffices for.
         budget_s: Seconds after which no further one is begun; None for no limit.
-        score: Name of the score, a key of `t2v_hub.scores.SCORES`.
+        score: Name of the score, ``combined`` or a key of `t2v_hub.scores.SCORES`.
         max_images: Images of the task that they are scored on.
+        features: By which features: the ``last`` ones, or those of all ``layers``.
     """
 
     k: int | None
     budget_s: float | None
     score: str
     max_images: int
+    features: FeatureKind = "last"
 
     @classmethod
-    def checked(cls, refine: int, budget_s: float | None, score: str, max_images: int) -> Self | None:
+    def checked(
+        cls,
+        refine: int,
+        budget_s: float | None,
+        score: str,
+        max_images: int,
+        features: FeatureKind = "last",
+    ) -> Self | None:
         """The limits, from arguments of `ModelSelector.rank`; None where nothing is to be loaded.
 
         Raises:
@@ -54,13 +64,16 @@ class Limits:
                 raise SettingsError(
                     f"budget_s must be a number of seconds >= 0, or None for no limit; got {budget_s!r}."
                 )
-        if score not in SCORES:
-            raise SettingsError(f"There is no score {score!r}. Choose one of: {', '.join(SCORES)}.")
+        if score != COMBINED and score not in SCORES:
+            known = ", ".join((COMBINED, *SCORES))
+            raise SettingsError(f"There is no score {score!r}. Choose one of: {known}.")
         if isinstance(max_images, bool) or not isinstance(max_images, int) or max_images < 2:
             raise SettingsError(f"max_images must be a whole number >= 2; got {max_images!r}.")
+        if features not in get_args(FeatureKind):
+            raise SettingsError(f"features must be 'last' or 'layers'; got {features!r}.")
         if refine == 0 and budget_s is None:
             return None
-        return cls(refine or None, None if budget_s is None else float(budget_s), score, max_images)
+        return cls(refine or None, None if budget_s is None else float(budget_s), score, max_images, features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +84,14 @@ class Loaded:
         id: Of the candidate.
         score: The score; None for one that it cannot have.
         outcomes: Of the leave-one-out ridge probe on its features.
+        parts: Of the combined score; empty for any other.
         tie_group: Number of its tie group among those that were loaded, from 1.
     """
 
     id: str
     score: float | None
     outcomes: Outcomes
+    parts: Mapping[str, float] = field(default_factory=dict)
     tie_group: int = 0
 
 
@@ -107,6 +122,7 @@ class Refinement:
         gave_up: Whether it ended because ten in a row failed.
         against_prior: The first against the candidate of the highest prior; None where no candidate has a
             prior, or none was loaded.
+        features: Which features they were scored by.
     """
 
     score: str
@@ -116,6 +132,7 @@ class Refinement:
     failed: Mapping[str, str] = field(default_factory=dict)
     gave_up: bool = False
     against_prior: AgainstPrior | None = None
+    features: FeatureKind = "last"
 
 
 def second_stage(
@@ -125,6 +142,7 @@ def second_stage(
     read: "Callable[[str], Features]",
     labels: NDArray[np.int64],
     limits: Limits,
+    effects: Mapping[str, float] | None = None,
     began: float | None = None,
     progress: bool = True,
 ) -> tuple[tuple[Loaded, ...], Refinement]:
@@ -136,6 +154,8 @@ def second_stage(
         read: Loads a candidate and gives its features on the task's images.
         labels: Of these images, ``(n,)``.
         limits: How many to load.
+        effects: Of candidates on the errors of other tasks (`Experience.effects`), for the combined score;
+            None or empty where nothing is recorded.
         began: When the time began to run, by `time.monotonic`; now where absent.
         progress: Whether to show a bar (on a terminal).
 
@@ -165,7 +185,7 @@ def second_stage(
             else:
                 in_a_row = 0
                 bar.update()
-    ordered = _ordered(loaded.values(), by_distance, limits.score)
+    ordered = _ordered(_combined(loaded.values(), limits, effects), by_distance, limits.score)
     against = None
     if ordered and by_prior:
         other = loaded.get(by_prior[0])
@@ -179,6 +199,7 @@ def second_stage(
         failed=failed,
         gave_up=in_a_row >= _PATIENCE,
         against_prior=against,
+        features=limits.features,
     )
 
 
@@ -186,13 +207,27 @@ def _scored(id: str, found: "Features", labels: NDArray[np.int64], name: str) ->
     outcomes = Outcomes(ridge_outcomes(found.features, labels))
     if name == "ridge_accuracy":
         return Loaded(id, float(outcomes.hits.mean()), outcomes)
+    if name == COMBINED:
+        parts = {part: SCORES[part].function(found.features, labels) for part in PARTS}
+        return Loaded(id, None, outcomes, parts)
     value = score(name, labels, features=found.features, predictions=found.predictions)
     return Loaded(id, value, outcomes)
 
 
+def _combined(
+    loaded: Collection[Loaded], limits: Limits, effects: Mapping[str, float] | None
+) -> Collection[Loaded]:
+    """With the combined score, where that is wanted: it is known when all are loaded."""
+    if limits.score != COMBINED or not loaded:
+        return loaded
+    own = [effects.get(one.id, 0.0) for one in loaded] if effects else None
+    values = combined([one.parts for one in loaded], own)
+    return [replace(one, score=value) for one, value in zip(loaded, values, strict=True)]
+
+
 def _ordered(loaded: Iterable[Loaded], by_distance: Sequence[str], name: str) -> tuple[Loaded, ...]:
     """By score, best first; those that cannot have it last; equal ones by error, then by the first stage."""
-    sign = -1.0 if SCORES[name].larger_is_better else 1.0
+    sign = -1.0 if name == COMBINED or SCORES[name].larger_is_better else 1.0
     places = {id: place for place, id in enumerate(by_distance)}
 
     def key(one: Loaded) -> tuple[bool, float, float, int]:

@@ -8,6 +8,7 @@ from t2v_hub.catalog import Candidate, Catalog
 from t2v_hub.distance import ALPHA, DistanceName
 from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.errors import SettingsError
+from t2v_hub.scores import FeatureKind
 from t2v_hub.selector.comparison import Comparison
 from t2v_hub.selector.experience import Experience
 from t2v_hub.selector.loading import Loading, readings
@@ -29,10 +30,14 @@ class ModelSelector:
 
     Args:
         catalog: The candidates.
-        distance: Which distance; ``asymmetric`` favours checkpoints that were trained on complex tasks. Or
-            what `Model2Vec` learned: then candidates that it knows have a distance without any embedding,
-            and the others their plain asymmetric one, which is on the same scale.
-        alpha: Weight of the complexity term of ``asymmetric``, by default 0.15; a `Model2Vec` has its own.
+        distance: Which distance. ``relative`` is the paper's ``asymmetric`` one, which favours checkpoints
+            that were trained on complex tasks, of embeddings brought to one mean first: as they are, those of
+            tasks with many classes are small and far from all others, whose experts were often the best
+            (``docs/selection.md``). Or what `Model2Vec` learned: then candidates that it knows have a
+            distance without any embedding, and the others their plain relative one, which is on the same
+            scale.
+        alpha: Weight of the complexity term of ``relative`` and ``asymmetric``, by default 0.15; a
+            `Model2Vec` has its own.
         task: Embedding of the task at hand, where `rank` is to be called without one.
         images: Labelled images of that task, for the second stage: anything that `t2v_hub.data.load` takes.
         origin: Where the candidates come from, for rankings to say.
@@ -49,7 +54,7 @@ class ModelSelector:
         self,
         catalog: Catalog,
         *,
-        distance: "DistanceName | Model2Vec" = "asymmetric",
+        distance: "DistanceName | Model2Vec" = "relative",
         alpha: float | None = None,
         task: TaskEmbedding | None = None,
         images: object = None,
@@ -87,14 +92,15 @@ class ModelSelector:
         where: Where | None = None,
         refine: int = 0,
         budget_s: float | None = None,
-        score: str = "ridge_loss",
+        score: str = "combined",
         max_images: int = 600,
+        features: FeatureKind = "last",
     ) -> Ranking:
         """The candidates, best first.
 
         A candidate's distance is that of its nearest source task; equal distances are ordered by
-        prior: errors on other tasks that are recorded in the catalog (`Experience`), then upstream
-        accuracy, then downloads. A candidate belongs to a tie group while its
+        prior: errors on other tasks that are recorded in the catalog (`Experience`), then parameters, then
+        upstream accuracy, then downloads. A candidate belongs to a tie group while its
         distance differs from that of the group's first by less than 1.96 standard errors of the
         difference. Candidates without a distance come last, by prior.
 
@@ -115,8 +121,12 @@ class ModelSelector:
                 place.
             budget_s: Seconds after which no further candidate is loaded; one is in any case. Without
                 ``refine`` there is no other limit.
-            score: By what loaded candidates are ordered, a key of `t2v_hub.scores.SCORES`.
+            score: By what loaded candidates are ordered: ``combined``, the mean of three scores and, where
+                errors on other tasks are recorded, a quarter of what they say, each in standard deviations
+                over the loaded ones; or one score, a key of `t2v_hub.scores.SCORES`.
             max_images: On how many images of the task they are scored; two per class where that is more.
+            features: By which features they are scored: the ``last`` ones, which their heads see, or those
+                of all ``layers``, means of each stage and the last ones, of one weight each.
 
         Raises:
             SettingsError: No task, no images where candidates are to be loaded, or an unusable option.
@@ -127,7 +137,7 @@ class ModelSelector:
         """
         if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
             raise SettingsError(f"top_k must be a whole number >= 1, or None for all; got {top_k!r}.")
-        limits = Limits.checked(refine, budget_s, score, max_images)
+        limits = Limits.checked(refine, budget_s, score, max_images, features)
         fits = condition(where)
         images = None if limits is None else self._image_task(task)
         target = self._embedding(task if images is None or self._is_bound(task) else images)
@@ -142,13 +152,20 @@ class ModelSelector:
         else:
             by_distance = first_stage_order(found, measurements, k=limits.k)
             began = monotonic()
-            read, labels = readings(kept, images, max_images=limits.max_images, loading=self.loading)
+            read, labels = readings(
+                kept,
+                images,
+                max_images=limits.max_images,
+                loading=self.loading,
+                features=limits.features,
+            )
             loaded, done = second_stage(
                 by_distance,
                 prior_order(kept, experience),
                 read=read,
                 labels=labels,
                 limits=limits,
+                effects=experience.effects,
                 began=began,
                 progress=self.loading.progress,
             )
@@ -184,7 +201,7 @@ class ModelSelector:
         from t2v_hub.selector.learned import LearnedDistances, nearest_learned
 
         found = nearest_learned(kept, matrix, target, self.learned, experience=experience)
-        comparison = Comparison(target, name="asymmetric", alpha=self.alpha)
+        comparison = Comparison(target, name="relative", alpha=self.alpha)
         learned = LearnedDistances(self.learned, target).measure
         return found, Measurements(comparison, learned=learned, experience=experience)
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _MAX_ROWS = 30
 _MAX_NAMES = 5
-_COLUMNS = ("rank", "checkpoint", "distance ± s.e.", "tie", "nearest source task", "prior", "parameters")
-_TO_THE_RIGHT = ("rank", prior_words.ELSEWHERE, "prior", "parameters")
+_COLUMNS = ("rank", "checkpoint", "distance ± s.e.", "tie", "nearest source task", "parameters", "upstream")
+_TO_THE_RIGHT = ("rank", prior_words.ELSEWHERE, "parameters", "upstream")
 
 
 def table(ranking: "Ranking") -> str:
@@ -31,9 +31,9 @@ def table(ranking: "Ranking") -> str:
     digits = digits_of(shown)
     sizes = Counter(item.tie_group for item in ranking.items)
     folder = _folder(ranking)
-    columns = [*_COLUMNS[:2], *refined_words.columns(ranking.refinement), *_COLUMNS[2:]]
+    columns = [*_COLUMNS[:2], *refined_words.columns(ranking.refinement, shown), *_COLUMNS[2:]]
     if ranking.n_experience:
-        columns.insert(columns.index("prior"), prior_words.ELSEWHERE)
+        columns.insert(columns.index("parameters"), prior_words.ELSEWHERE)
     cells = [
         _cells(item, digits, sizes, folder) | refined_words.cells(item, ranking.refinement) for item in shown
     ]
@@ -88,7 +88,7 @@ def explanation(ranking: "Ranking", i: int) -> str:
             *_ties_in_words(ranking, item),
             *_next_in_words(ranking, item),
         ]
-    lines.append(prior_words.sentence(ranking, item))
+    lines += [*refined_words.expected_in_words(item), prior_words.sentence(ranking, item)]
     return "\n".join(lines)
 
 
@@ -163,7 +163,7 @@ def _legend(ranking: "Ranking", shown: Sequence["RankedCandidate"]) -> list[str]
         if ranking.distance == "model2vec":
             what = "alpha times the complexity is taken off, and what was learned moves distances, too"
         lines.append(f"Below 0 is no error: {what}.")
-    return [*lines, *prior_words.legend(shown)]
+    return [*lines, *refined_words.legend(shown), *prior_words.legend(shown)]
 
 
 def _folder(ranking: "Ranking") -> str:
@@ -185,8 +185,8 @@ def _cells(item: "RankedCandidate", digits: int, sizes: Counter[int], folder: st
         distance,
         f"≈{first_of_ties(item)}" if tied else "",
         item.source_task or "–",
-        "–" if item.prior is None else f"{item.prior:.3f}",
         count(item.candidate.parameters),
+        "–" if item.prior is None else f"{item.prior:.3f}",
     )
     return {**dict(zip(_COLUMNS, cells, strict=True)), prior_words.ELSEWHERE: prior_words.cell(item)}
 
@@ -215,7 +215,7 @@ def _distance_in_words(ranking: "Ranking", item: "RankedCandidate") -> list[str]
         ]
     several = len(item.candidate.embeddings)
     of = f", the nearest of its {several} embeddings" if several > 1 else ""
-    name = "asymmetric" if ranking.distance == "model2vec" else ranking.distance
+    name = "relative" if ranking.distance == "model2vec" else ranking.distance
     lines = [
         f"Nearest source task: {item.source_task!r}{of}, at {name} distance "
         f"{number(item.distance, digits)} ({error})."
