@@ -1,22 +1,27 @@
 """The benchmark of selection: its splits, its classifier, and that no row sees what it must not."""
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy.stats import zscore
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.selection import keeping, measuring, policies
+from benchmarks.selection import embedding, keeping, measuring, policies, pool, report
+from benchmarks.selection.costs import Costs
 from benchmarks.selection.experts import Checkpoint, planned
 from benchmarks.selection.linear import linear_errors
 from benchmarks.selection.pool import Embedded, Measured
 from benchmarks.selection.tasks import SIZES, Task, splits
 from t2v_hub.judging import GroundTruth, Judge
 from t2v_hub.scores import SCORES
+from t2v_hub.selector.combined import PARTS
 from tests.factories import make_embedding, make_space
 
 
@@ -118,7 +123,7 @@ def measured() -> Measured:
         0, 0.02, (N_TASKS, N_CANDIDATES, N_SPLITS)
     )
     errors[0, 1] = np.nan
-    scores = {"ridge_loss": rng.random((N_TASKS, N_CANDIDATES, N_SPLITS))}
+    scores = {name: rng.random((N_TASKS, N_CANDIDATES, N_SPLITS)) for name in PARTS}
     names = tuple(one.name for one in candidates)
     truth = GroundTruth(errors, np.full(N_TASKS, 50.0), names, tuple(task.source for task in tasks))
     nothing = np.zeros((N_TASKS, N_CANDIDATES))
@@ -157,7 +162,8 @@ def test_no_policy_sees_the_targets_own_errors(measured, embedded, leave):
         yield policies.learned_distances(given, embedded, leave=leave, bias="offset")
         yield policies.effects(given, leave=leave)[..., None]
         if leave == "source":
-            yield policies.combined(given, {"asymmetric": first}, mean=True)
+            yield policies.regression(given, {"asymmetric": first}, mean=True)
+            yield policies.by_combined(given, first, 3, policies.effects(given, leave=leave))
 
     for t in (0, 3):
         clean, changed = list(orders(measured)), list(orders(poisoned(measured, t)))
@@ -176,6 +182,157 @@ def test_the_first_k_are_put_in_the_order_of_the_second_stage():
 
     assert np.argsort(scores[:4]).tolist() == [0, 2, 1, 3]
     assert np.isnan(scores[4])
+
+
+def test_no_more_than_k_are_loaded_where_an_order_has_ties():
+    """All experts of one base have as many parameters; the pool's order decides among them."""
+    first = np.array([1.0, 0.0, 1.0, np.nan, 1.0])[None, :, None]
+    second = np.array([3.0, 2.0, 1.0, 0.0, 0.0])[None, :, None]
+
+    places = policies.by_index(first)[0, :, 0]
+    scores = policies.refined(first, second, 2)[0, :, 0]
+
+    np.testing.assert_array_equal(places, [1, 0, 2, np.nan, 3])
+    assert np.argsort(scores[[0, 1, 2, 4]]).tolist()[:2] == [1, 0]
+    assert np.flatnonzero(scores < 1e3).tolist() == [0, 1]
+
+
+def test_the_combined_score_is_a_rankings(measured):
+    """Of the loaded alone: of the first three of an order, what `rank` would make of the same scores."""
+    rng = np.random.default_rng(3)
+    shape = measured.truth.errors.shape
+    measured = replace(measured, scores={name: rng.normal(size=shape) for name in PARTS})
+    order = policies.available(measured, rng.normal(size=shape))
+    effects = rng.normal(size=shape[:2])
+
+    plain = policies.by_combined(measured, order, 3)
+    with_results = policies.by_combined(measured, order, 3, effects)
+
+    loaded = np.argsort(np.where(np.isnan(order), np.inf, order)[0, :, 0])[:3]
+    # Smaller is better in the benchmark whatever the score's own direction.
+    by_score = np.mean([zscore(measured.scores[name][0, loaded, 0]) for name in PARTS], axis=0)
+    by_both = by_score + zscore(effects[0, loaded]) / 4
+    for found, expected in ((plain, by_score), (with_results, by_both)):
+        assert loaded[np.argsort(found[0, loaded, 0])].tolist() == loaded[np.argsort(expected)].tolist()
+        assert set(np.argsort(np.nan_to_num(found[0, :, 0], nan=np.inf))[:3]) == set(loaded)
+
+
+@pytest.mark.parametrize("leave", ["task", "source"])
+def test_effects_are_those_of_a_ranking(measured, leave):
+    """Least squares with a penalty on candidates, by an independent solver, on the other tasks alone."""
+    errors = measured.truth.mean
+
+    found = policies.effects(measured, leave=leave, without="s2")
+
+    for t, task in enumerate(measured.tasks):
+        rows, values = [], []
+        for u, other in enumerate(measured.tasks):
+            same = other.name == task.name if leave == "task" else other.source == task.source
+            if same or other.source == "s2":
+                continue
+            known = np.flatnonzero(~np.isnan(errors[u]))
+            values += list((errors[u, known] - errors[u, known].mean()) / errors[u, known].std())
+            for c in known:
+                rows.append(np.eye(N_TASKS)[u].tolist() + np.eye(N_CANDIDATES)[c].tolist())
+        penalty = np.hstack([np.zeros((N_CANDIDATES, N_TASKS)), np.eye(N_CANDIDATES)])
+        design, target = np.vstack([rows, penalty]), np.append(values, np.zeros(N_CANDIDATES))
+        expected = np.linalg.lstsq(design, target, rcond=None)[0][N_TASKS:]
+        np.testing.assert_allclose(found[t], expected, atol=1e-8)
+
+
+def test_without_other_tasks_all_candidates_are_average(measured):
+    """As in a ranking without experience."""
+    alone = replace(measured, tasks=(measured.tasks[0],) * N_TASKS)
+
+    assert not policies.effects(alone, leave="task").any()
+
+
+def with_seconds(measured: Measured) -> Measured:
+    """Random times of everything, and outcomes and scores of all names."""
+    rng = np.random.default_rng(5)
+    shape = measured.truth.errors.shape
+    return replace(
+        measured,
+        scores={name: rng.random(shape) for name in SCORES},
+        outcomes=[
+            [(rng.random((N_SPLITS, 30)) < 0.5).astype(float) for _ in range(shape[1])]
+            for _ in range(shape[0])
+        ],
+        seconds=rng.uniform(1, 2, shape[:2]),
+        score_seconds={name: rng.uniform(0.1, 0.2, shape[:2]) for name in SCORES},
+        embedding_seconds=rng.uniform(3, 4, (shape[0], shape[2])),
+    )
+
+
+def test_costs_are_those_of_the_candidates_that_are_loaded(measured):
+    """Counted one target and split at a time; for random ones over all subsets."""
+    timed = with_seconds(measured)
+    each = timed.seconds + timed.score_seconds["logme"]
+    order = policies.available(timed, timed.scores["logme"])
+    price = Costs(timed)
+    expected, random, every = [], [], []
+    for t in range(N_TASKS):
+        kept = [c for c in range(N_CANDIDATES) if (t, c) != (0, 1)]
+        subsets = [sum(each[t, c] for c in pair) for pair in itertools.combinations(kept, 2)]
+        random.append(np.mean(subsets))
+        every.append(sum(each[t, c] for c in kept))
+        for s in range(N_SPLITS):
+            first = sorted(kept, key=lambda c: order[t, c, s])[:2]
+            expected.append(sum(each[t, c] for c in first))
+
+    found = price.shortlist(order, 2, ["logme"], embeds=True)
+
+    assert found.loaded == 2
+    assert found.seconds == pytest.approx(np.mean(expected) + timed.embedding_seconds.mean())
+    assert price.at_random(2, "logme").seconds == pytest.approx(np.mean(random))
+    everything = price.everything(["logme"])
+    assert (everything.loaded, everything.seconds) == (N_CANDIDATES, pytest.approx(np.mean(every)))
+    assert price.first_stage(embeds=False) == report.FREE
+    assert price.first_stage(embeds=True).seconds == pytest.approx(timed.embedding_seconds.mean())
+    without = Costs(replace(timed, embedding_seconds=None))
+    assert np.isnan(without.first_stage(embeds=True).seconds)
+    assert np.isnan(without.shortlist(order, 2, ["logme"], embeds=True).seconds)
+    assert not np.isnan(without.shortlist(order, 2, ["logme"], embeds=False).seconds)
+
+
+def test_every_row_says_what_it_costs(measured, embedded):
+    """But those that no one can have."""
+    timed = with_seconds(measured)
+    stages = report.first_stages(timed, embedded)
+    judge = Judge(timed.truth, n_bootstrap=10)
+
+    judged = report.everything(judge, timed, stages)
+
+    assert judged.rows.keys() - judged.costs.keys() == {"oracle", "noise floor"}
+    for name, cost in judged.costs.items():
+        loads = [k for k in report.LOADED[1:] if f" of {k}" in name or f"{k} at random" in name]
+        wanted = loads[0] if loads else N_CANDIDATES if f"all {N_CANDIDATES}" in name else 0
+        assert cost.loaded == wanted, name
+        assert (cost.seconds > 0) == (wanted > 0 or name in (*stages, report.REGRESSION)) or name == "DOMAIN"
+    text = report.rows.table(judge, list(judged.rows.values()), costs=judged.costs)
+    assert "| DOMAIN |" in text and text.count(" 0 | 0.00 |") >= 4
+
+
+def test_the_seconds_of_an_embedding_are_read_from_beside_it(measured, embedded, tmp_path, monkeypatch):
+    """Where they were recorded: embeddings from before have none."""
+
+    class Task2Vec:
+        def embed(self, data):
+            return embedded.whole[0]
+
+    monkeypatch.setattr(pool, "N_SPLITS", N_SPLITS)
+    for task in measured.tasks:
+        chosen = [(name, np.ones(3, bool)) for name in ("whole", *(f"half-{s}" for s in range(N_SPLITS)))]
+        images = embedding.Pairs(np.zeros((3, 3, 4, 4), np.uint8), np.zeros(3, np.int64))
+        embedding.embed_task(Task2Vec(), task, images, chosen, tmp_path)
+        np.savez(tmp_path / task.key / "domain.npz", **{name: np.ones(3) for name, _ in chosen})
+    (tmp_path / measured.tasks[2].key / "half-1.seconds").unlink()
+
+    found = pool.read_embedded(replace(measured, candidates=()), tmp_path).seconds
+
+    assert found.shape == (N_TASKS, N_SPLITS)
+    assert np.argwhere(np.isnan(found)).tolist() == [[2, 1]]
+    assert (found[0] >= 0).all()
 
 
 def test_two_orders_take_turns():
@@ -225,7 +382,7 @@ def test_a_kept_table_is_judged_as_what_was_measured(measured, tmp_path):
     """From the file alone: the same errors, scores and first stages, so the same rows."""
     stages = {"asymmetric": np.random.default_rng(3).random(measured.truth.errors.shape)}
     scores = {name: np.random.default_rng(4).random(measured.truth.errors.shape) for name in SCORES}
-    measured = replace(measured, scores=scores, score_seconds={"logme": np.ones((N_TASKS, N_CANDIDATES))})
+    measured = replace(with_seconds(measured), scores=scores)
 
     keeping.keep(tmp_path / "kept.parquet", [(measured, stages)], {"command": "none"})
     found, found_stages = keeping.kept(tmp_path / "kept.parquet", "half")
@@ -239,3 +396,33 @@ def test_a_kept_table_is_judged_as_what_was_measured(measured, tmp_path):
     assert found.sources == measured.sources
     assert [one.origin for one in found.candidates] == [one.origin for one in measured.candidates]
     np.testing.assert_array_equal(found.parameters, measured.parameters)
+    np.testing.assert_allclose(found.seconds, measured.seconds, rtol=1e-6)
+    np.testing.assert_allclose(found.embedding_seconds, measured.embedding_seconds, rtol=1e-6)
+    assert found.score_seconds.keys() == SCORES.keys()
+    for name, seconds in found.score_seconds.items():
+        np.testing.assert_allclose(seconds, measured.score_seconds[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["means", "none"])
+def test_older_kept_tables_have_means_of_seconds_or_none(measured, tmp_path, how):
+    """These are then what the table shows, or dashes."""
+    path, timed = tmp_path / "kept.parquet", with_seconds(measured)
+    keeping.keep(path, [(timed, {})], {})
+    old = pq.read_table(path)
+    record = json.loads(old.schema.metadata[b"selection"])
+    if how == "means":
+        record["facts"]["half"] |= {"seconds": [1.0] * N_CANDIDATES, "score_seconds": {"logme": 0.5}}
+    old = old.drop_columns([name for name in old.column_names if name.startswith("seconds")])
+    pq.write_table(old.replace_schema_metadata({"selection": json.dumps(record)}), path)
+
+    found, _ = keeping.kept(path, "half")
+
+    assert found.embedding_seconds is None
+    cost = Costs(found).shortlist(
+        policies.available(found, found.scores["logme"]), 2, ["logme"], embeds=False
+    )
+    assert cost.loaded == 2
+    if how == "means":
+        assert cost.seconds == pytest.approx(3.0)
+    else:
+        assert np.isnan(cost.seconds)

@@ -127,9 +127,8 @@ def embed(args: argparse.Namespace) -> None:
 def table(args: argparse.Namespace) -> None:
     """Judge every row at every size; ``--keep`` writes what that needs, ``--kept`` starts from such a file."""
     from benchmarks.selection import keeping
-    from benchmarks.selection.policies import alternating, available, effects
     from benchmarks.selection.pool import read_embedded, read_measured
-    from benchmarks.selection.report import calibration, everything, first_stages
+    from benchmarks.selection.report import DEFAULT, calibration, everything, first_stages, shortlists_of
     from t2v_hub.judging import Judge, rows
 
     parts = []
@@ -139,20 +138,18 @@ def table(args: argparse.Namespace) -> None:
         else:
             tasks, found = pool(args)
             measured = read_measured(tasks, found, args.out / "measured", size)
-            stages = first_stages(measured, read_embedded(measured, args.out / "embeddings" / args.probe))
+            embedded = read_embedded(measured, args.out / "embeddings" / args.probe)
+            measured = replace(measured, embedding_seconds=embedded.seconds)
+            stages = first_stages(measured, embedded)
         parts.append((measured, stages))
         judge = Judge(measured.truth)
-        result = list(everything(judge, measured, stages).values())
+        judged = everything(judge, measured, stages)
         print(f"\n## {size}: {len(measured.tasks)} targets, {len(measured.candidates)} candidates\n")
-        print(rows.table(judge, result), flush=True)
+        print(rows.table(judge, list(judged.rows.values()), costs=judged.costs), flush=True)
         if measured.outcomes:
-            default = alternating(
-                available(measured, stages["asymmetric, one mean"]),
-                available(measured, effects(measured, leave="source")),
-            )
-            print(
-                f"\nties, all loaded: {calibration(measured)}\nties, 5 loaded: {calibration(measured, default, 5)}"
-            )
+            order = shortlists_of(measured, stages)[DEFAULT]
+            for k in (len(measured.candidates), 5):
+                print(f"\nties, {k} loaded: {calibration(measured, order, k)}")
     if args.keep is not None:
         command = " ".join(sys.argv[1:])
         keeping.keep(args.keep, parts, {"command": command, "probe": args.probe, "cap": str(args.cap)})

@@ -1,5 +1,6 @@
 """Embeddings of the targets, one for each split's training images, and of the experts' training sets."""
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,15 @@ def embed_sources(
 
 
 def embed_task(task2vec: Task2Vec, task: Task, images: Pairs, chosen: Sequence[Part], folder: Path) -> None:
-    """Each of the parts, as ``<part>.safetensors``."""
+    """Each of the parts, as ``<part>.safetensors``, and how long that took as ``<part>.seconds``."""
     for name, rows in chosen:
         path = folder / task.key / f"{name}.safetensors"
         if not path.exists():
-            write(task2vec.embed(Pairs(images.images[rows], images.labels[rows])), path)
+            start = time.perf_counter()
+            embedding = task2vec.embed(Pairs(images.images[rows], images.labels[rows]))
+            seconds = time.perf_counter() - start
+            write(embedding, path)
+            path.with_suffix(".seconds").write_text(f"{seconds:.4f}", encoding="utf-8")
 
 
 def mean_features(

@@ -14,6 +14,8 @@ from benchmarks.selection.tasks import Task
 from t2v_hub.judging import GroundTruth
 from t2v_hub.scores import SCORES
 
+_READ, _SCORE, _EMBED = "seconds", "seconds: ", "seconds of embedding"
+
 
 def keep(path: Path, parts: list[tuple[Measured, dict[str, Array]]], about: dict[str, str]) -> None:
     """Errors, scores and first-stage values of every size, target, candidate and split."""
@@ -33,6 +35,9 @@ def keep(path: Path, parts: list[tuple[Measured, dict[str, Array]]], about: dict
         for name, values in measured.scores.items():
             full = np.broadcast_to(values, measured.truth.errors.shape)
             columns[name] = pa.array(full.ravel().astype(np.float32))
+        for name, values in _times(measured).items():
+            full = np.broadcast_to(values, measured.truth.errors.shape)
+            columns[name] = pa.array(full.ravel().astype(np.float32))
         for name, values in stages.items():  # in full: what breaks their ties is 1e-9
             full = np.broadcast_to(values, measured.truth.errors.shape)
             columns[f"stage: {name}"] = pa.array(full.ravel())
@@ -42,13 +47,20 @@ def keep(path: Path, parts: list[tuple[Measured, dict[str, Array]]], about: dict
             "sources": list(measured.sources),
             "parameters": measured.parameters.tolist(),
             "origins": [one.origin for one in measured.candidates],
-            "seconds": measured.seconds.mean(axis=0).round(3).tolist(),
-            "score_seconds": {n: round(float(v.mean()), 5) for n, v in measured.score_seconds.items()},
         }
     record = {"facts": facts, "about": about | {"machine": platform.platform()}}
     table = pa.concat_tables(tables, promote_options="permissive")
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.replace_schema_metadata({"selection": json.dumps(record)}), path, compression="zstd")
+
+
+def _times(measured: Measured) -> dict[str, Array]:
+    """Seconds of features, scores and embeddings, each ``(n_tasks, n_candidates or 1, n_splits or 1)``."""
+    result = {_READ: measured.seconds[:, :, None]}
+    result |= {f"{_SCORE}{name}": values[:, :, None] for name, values in measured.score_seconds.items()}
+    if measured.embedding_seconds is not None:
+        result[_EMBED] = measured.embedding_seconds[:, None, :]
+    return result
 
 
 def kept(path: Path, size: str) -> tuple[Measured, dict[str, Array]]:
@@ -62,6 +74,12 @@ def kept(path: Path, size: str) -> tuple[Measured, dict[str, Array]]:
     def values(name: str) -> Array:
         return rows[name].to_numpy().astype(np.float64).reshape(shape)
 
+    def seconds(name: str, mean: object) -> Array:
+        """Older files hold means over targets, among the facts, or none."""
+        if name in rows.column_names:
+            return values(name)[:, :, 0]
+        return np.broadcast_to(np.array(np.nan if mean is None else mean, np.float64), shape[:2])
+
     truth = GroundTruth(values("error"), np.array(facts["n_test"]), tuple(names), tuple(facts["sources"]))
     nowhere = Path()
     measured = Measured(
@@ -74,9 +92,10 @@ def kept(path: Path, size: str) -> tuple[Measured, dict[str, Array]]:
         truth=truth,
         scores={name: values(name) for name in SCORES},
         outcomes=[],
-        seconds=np.broadcast_to(np.array(facts["seconds"]), shape[:2]),
-        score_seconds={n: np.full(shape[:2], v) for n, v in facts["score_seconds"].items()},
+        seconds=seconds(_READ, facts.get("seconds")),
+        score_seconds={n: seconds(f"{_SCORE}{n}", facts.get("score_seconds", {}).get(n)) for n in SCORES},
         parameters=np.array(facts["parameters"]),
+        embedding_seconds=values(_EMBED)[:, 0] if _EMBED in rows.column_names else None,
     )
     stages = {n.removeprefix("stage: "): values(n) for n in rows.column_names if n.startswith("stage: ")}
     return measured, stages

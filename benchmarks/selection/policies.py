@@ -11,6 +11,8 @@ from t2v_hub import TaskEmbedding
 from t2v_hub.distance import ALPHA, distances
 from t2v_hub.judging import Judge, Row
 from t2v_hub.model2vec import Model2Vec
+from t2v_hub.selector.combined import PARTS, combined
+from t2v_hub.selector.effects import Cell, additive_effects
 
 LEVEL = 1e-4
 """To which mean embeddings are brought; 1e-2 and 1e-6 choose as well."""
@@ -130,35 +132,40 @@ def alternating(*orders: Array) -> Array:
     return result
 
 
+def by_index(scores: Array) -> Array:
+    """Places from 0, equal ones in the order of the pool; NaN where a candidate is left out."""
+    ranked = np.argsort(np.where(np.isnan(scores), np.inf, scores), axis=1, kind="stable")
+    return np.where(np.isnan(scores), np.nan, np.argsort(ranked, axis=1).astype(np.float64))
+
+
 def refined(first: Array, second: Array, k: int) -> Array:
-    """The first k of one order, by another; the rest behind in the first's order."""
-    order = places(first)
-    loaded = order < k
-    return np.where(
-        np.isnan(first), np.nan, np.where(loaded, places(np.where(loaded, second, np.nan)), 1e3 + order)
-    )
+    """The first k of one order, by another; the rest behind in the first's order.
 
-
-def tie_broken(
-    measured: Measured, first: Array, second: Array, prior: Array, k: int, *, z: float = 1.96
-) -> Array:
-    """The first k of one order by another, but those tied with the best of them by the prior.
-
-    Tied are those whose leave-one-out outcomes differ from the best's by no more than z standard errors of
-    the difference, image by image.
+    No more than k: equal ones are taken in the order of the pool. By parameters, all experts of a base are
+    equal.
     """
-    result = refined(first, second, k)
-    loaded = places(first) < k
-    by_prior = places(prior)
-    for t, s in np.ndindex(result.shape[0], result.shape[2]):
-        kept = np.flatnonzero(loaded[t, :, s] & measured.truth.available[t])
-        lead = kept[np.argmin(result[t, kept, s])]
-        hits = np.stack([measured.outcomes[t][c][s] for c in kept])
-        gain = measured.outcomes[t][lead][s] - hits
-        tied = gain.mean(axis=1) <= z * gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
-        group = kept[tied]
-        result[t, group, s] = -1e3 + by_prior[t, group, s if by_prior.shape[2] > 1 else 0]
-    return result
+    loaded = by_index(first) < k
+    by_second = places(np.where(loaded, second, np.nan))
+    return np.where(np.isnan(first), np.nan, np.where(loaded, by_second, 1e3 + places(first)))
+
+
+def by_combined(measured: Measured, first: Array, k: int, effects: Array | None = None) -> Array:
+    """The first k of one order, by the combined score of `t2v_hub.selector.combined`; the rest behind.
+
+    Args:
+        measured: The scores.
+        first: The order, ``(n_tasks, n_candidates, n_splits)``.
+        k: How many are loaded.
+        effects: Of candidates on the errors of other tasks, ``(n_tasks, n_candidates)``; none by default.
+    """
+    loaded = by_index(first) < k
+    second = np.full(first.shape, np.nan)
+    for t, s in np.ndindex(first.shape[0], first.shape[2]):
+        kept = np.flatnonzero(loaded[t, :, s])
+        parts = [{name: float(measured.raw_score(name)[t, c, s]) for name in PARTS} for c in kept]
+        own = None if effects is None else effects[t, kept].tolist()
+        second[t, kept, s] = -np.array(combined(parts, own))
+    return refined(first, second, k)
 
 
 def random_shortlist(judge: Judge, name: str, second: Array, k: int) -> Row:
@@ -181,22 +188,27 @@ def random_shortlist(judge: Judge, name: str, second: Array, k: int) -> Row:
 
 
 def effects(measured: Measured, *, leave: str, without: str | None = None) -> Array:
-    """Mean standardised error of each candidate on the other tasks (or the other sources' tasks).
+    """What errors on the other tasks (or the other sources' tasks) say of each candidate, as in a ranking.
 
-    ``without`` leaves a further source out for all targets.
+    By `t2v_hub.selector.effects.additive_effects`, each error counting alike; 0, the average, for a candidate
+    without any. ``without`` leaves a further source out for all targets.
     """
     errors = measured.truth.mean
-    centred = errors - np.nanmean(errors, axis=1, keepdims=True)
-    standard = centred / np.maximum(np.nanstd(errors, axis=1, keepdims=True), 1e-9)
+    known = measured.truth.available
+    usable = (known.sum(axis=1) > 1) & np.array([source != without for source in measured.sources])
     groups = np.array([t.name if leave == "task" else t.source for t in measured.tasks])
-    kept = np.array([source != without for source in measured.sources])
-    result = np.full(errors.shape, np.nan)
-    for t, group in enumerate(groups):
-        result[t] = np.nanmean(standard[(groups != group) & kept], axis=0)
+    result = np.zeros(errors.shape)
+    for group in dict.fromkeys(groups):
+        others = np.flatnonzero((groups != group) & usable)
+        cells = [
+            Cell(row, int(c), errors[t, c]) for row, t in enumerate(others) for c in np.flatnonzero(known[t])
+        ]
+        if cells:
+            result[groups == group] = additive_effects(cells, n_rows=len(others), n_columns=errors.shape[1])
     return result
 
 
-def combined(measured: Measured, parts: Mapping[str, Array], *, mean: bool, strength: float = 1.0) -> Array:
+def regression(measured: Measured, parts: Mapping[str, Array], *, mean: bool, strength: float = 1.0) -> Array:
     """Predicted standardised errors: ridge regression on standardised parts, learned on the other sources.
 
     ``mean`` adds the mean over the other sources; to those that are learned from, it is the mean over

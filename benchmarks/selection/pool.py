@@ -33,6 +33,8 @@ class Measured:
         seconds: Of making a candidate's features, per target and candidate.
         score_seconds: Of each score, likewise.
         parameters: Of each candidate.
+        embedding_seconds: Of embedding each split's training images, ``(n_tasks, n_splits)``, NaN where that
+            was not recorded; None without embeddings.
     """
 
     size: str
@@ -44,10 +46,15 @@ class Measured:
     seconds: Array
     score_seconds: dict[str, Array]
     parameters: Array
+    embedding_seconds: Array | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
         return tuple(task.source for task in self.tasks)
+
+    def raw_score(self, name: str) -> Array:
+        """A score in its own direction."""
+        return -self.scores[name] if SCORES[name].larger_is_better else self.scores[name]
 
     def place(self, name: str) -> int:
         """Number of a candidate."""
@@ -120,6 +127,7 @@ class Embedded:
         splits: Of each split's training images, per target.
         domain: Mean features ``(n_splits, d)`` of the same, per target.
         domain_sources: Mean features of training sets: of those of their tasks that are targets, all alike.
+        seconds: Of embedding each split's training images, ``(n_tasks, n_splits)``; NaN where not recorded.
     """
 
     sources: dict[str, TaskEmbedding]
@@ -127,6 +135,7 @@ class Embedded:
     splits: list[list[TaskEmbedding]]
     domain: list[Array]
     domain_sources: dict[str, Array]
+    seconds: Array | None = None
 
 
 def read_embedded(measured: Measured, folder: Path) -> Embedded:
@@ -144,11 +153,17 @@ def read_embedded(measured: Measured, folder: Path) -> Embedded:
         places = [folder / name.replace("/", "__") / "domain.npz" for name in one.tasks]
         parts = [np.load(place)["whole"] for place in places if place.exists()]
         means[one.origin] = np.mean(parts, axis=0)
-    whole, splits, domain = [], [], []
+    whole, splits, domain, seconds = [], [], [], []
     for task in measured.tasks:
         place = folder / task.key
         whole.append(TaskEmbedding.load(place / "whole.safetensors"))
         splits.append([TaskEmbedding.load(place / f"{size}-{s}.safetensors") for s in range(N_SPLITS)])
+        seconds.append([_seconds(place / f"{size}-{s}.seconds") for s in range(N_SPLITS)])
         with np.load(place / "domain.npz") as file:
             domain.append(np.stack([file[f"{size}-{s}"] for s in range(N_SPLITS)]))
-    return Embedded(sources, whole, splits, domain, means)
+    return Embedded(sources, whole, splits, domain, means, np.array(seconds))
+
+
+def _seconds(path: Path) -> float:
+    """What was recorded beside an embedding; NaN where nothing was."""
+    return float(path.read_text(encoding="utf-8")) if path.exists() else float("nan")

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.selection.costs import FREE, Costs
 from benchmarks.selection.policies import (
     alternating,
     available,
-    combined,
+    by_combined,
+    by_index,
     domain_distances,
     effects,
     embedding_distances,
@@ -16,16 +18,40 @@ from benchmarks.selection.policies import (
     levelled,
     random_shortlist,
     refined,
-    tie_broken,
+    regression,
 )
 from benchmarks.selection.pool import Array, Embedded, Measured
 from t2v_hub.judging import Judge, Row, rows
+from t2v_hub.judging.rows import Cost
 from t2v_hub.scores import SCORES
+from t2v_hub.selector.combined import PARTS
 from t2v_hub.selector.outcomes import Outcomes, tie_groups
 
 LOADED = (1, 3, 5)
-SECOND = ("ridge_loss", "logme")
-"""Scores that are judged behind every first stage."""
+SECOND = ("ridge_loss", "logme", "logistic_loss")
+"""Scores that are judged behind every first stage, beside the combined one."""
+
+FREE_LISTS = ("mean over the other sources", "parameter count")
+"""Shortlists that need no embedding of the target."""
+
+REGRESSION = "regression on distance, size, mean over sources"
+DEFAULT = "relative + parameter count"
+"""The shortlist of a ranking without recorded results."""
+WITH_RESULTS = "relative + mean over the other sources"
+"""The shortlist of a ranking with recorded results on other tasks."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The rows of a table by name, and what each costs for one target.
+
+    Attributes:
+        rows: In the table's order.
+        costs: Of all but those that no one can have: the oracle and the noise floor.
+    """
+
+    rows: dict[str, Row]
+    costs: dict[str, Cost]
 
 
 def free_rows(judge: Judge, measured: Measured) -> Iterator[Row]:
@@ -50,55 +76,74 @@ def first_stages(measured: Measured, embedded: Embedded) -> dict[str, Array]:
         "symmetric": embedding_distances(measured, embedded, "symmetric"),
         "symmetric, one mean": embedding_distances(measured, level, "symmetric"),
         "asymmetric": embedding_distances(measured, embedded, "asymmetric"),
-        "asymmetric, one mean": embedding_distances(measured, level, "asymmetric"),
-        "MODEL2VEC, task left out": learned_distances(measured, embedded, leave="task"),
-        "MODEL2VEC, one mean, task left out": learned_distances(measured, level, leave="task"),
-        "MODEL2VEC, one mean, source left out": learned_distances(measured, level, leave="source"),
+        "relative": embedding_distances(measured, level, "asymmetric"),
+        "MODEL2VEC, task left out": learned_distances(measured, level, leave="task"),
+        "MODEL2VEC, source left out": learned_distances(measured, level, leave="source"),
     }
 
 
-def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> dict[str, Row]:
-    """All rows by name; ``found`` is what `first_stages` gives."""
+def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> Judged:
+    """All rows; ``found`` is what `first_stages` gives."""
     result = {row.name: row for row in free_rows(judge, measured)}
+    price = Costs(measured)
+    costs = {name: FREE for name in result if name not in ("oracle", "noise floor")}
 
-    def add(name: str, scores: Array) -> None:
-        result[name] = judge.scored(name, scores)
+    def add(name: str, scores: Array, cost: Cost) -> None:
+        result[name], costs[name] = judge.scored(name, scores), cost
 
     stages = {name: available(measured, scores) for name, scores in found.items()}
     for name, scores in stages.items():
-        add(name, scores)
+        cost = Cost(0, np.nan) if name == "DOMAIN" else price.first_stage(embeds=True)
+        add(name, scores, cost)  # DOMAIN's mean features were not timed
     scores_of = {name: available(measured, scores) for name, scores in measured.scores.items()}
     n = len(measured.candidates)
     for name in SCORES:
         for k in LOADED[1:]:
             label = f"{name}, {k} at random"
             result[label] = random_shortlist(judge, label, scores_of[name], k)
-        add(f"{name}, all {n}", scores_of[name])
-    prior = available(measured, effects(measured, leave="source"))
-    size = available(measured, -measured.parameters[None, :].repeat(len(measured.tasks), 0))
-    near, learned = stages["asymmetric, one mean"], stages["MODEL2VEC, one mean, source left out"]
-    parts = {"asymmetric, one mean": near, "size": size}
-    label = "combined: distance, size, mean over sources"
-    add(label, combined(measured, parts, mean=True))
+            costs[label] = price.at_random(k, name)
+        add(f"{name}, all {n}", scores_of[name], price.everything([name]))
+    size_itself = available(measured, -measured.parameters[None, :].repeat(len(measured.tasks), 0))
+    size = by_index(size_itself)
+    add("parameter count, ties by index", size, FREE)
+    parts = {"relative": stages["relative"], "size": size_itself}
+    label = REGRESSION
+    add(label, regression(measured, parts, mean=True), price.first_stage(embeds=True))
     for score in SECOND:
-        add(f"{label}, {score}; all {n}", combined(measured, parts | {score: scores_of[score]}, mean=True))
-    shortlists = {
+        both = regression(measured, parts | {score: scores_of[score]}, mean=True)
+        add(f"{label}, {score}; all {n}", both, price.everything([score], embeds=True))
+    results = effects(measured, leave="source")
+    every = np.where(np.isnan(size), np.nan, 0.0)
+    add(f"combined, all {n}", by_combined(measured, every, n), price.everything(PARTS))
+    add(f"combined with results, all {n}", by_combined(measured, every, n, results), price.everything(PARTS))
+    shortlists = shortlists_of(measured, stages)
+    for name, order in shortlists.items():
+        embeds = name not in FREE_LISTS
+        for k in LOADED[1:]:
+            for score in SECOND:
+                cost = price.shortlist(order, k, [score], embeds=embeds)
+                add(f"{name}, then {score} of {k}", refined(order, scores_of[score], k), cost)
+            cost = price.shortlist(order, k, PARTS, embeds=embeds)
+            add(f"{name}, then combined of {k}", by_combined(measured, order, k), cost)
+            if name in (DEFAULT, WITH_RESULTS):
+                with_results = by_combined(measured, order, k, results)
+                add(f"{name}, then combined with results of {k}", with_results, cost)
+    return Judged(result, costs)
+
+
+def shortlists_of(measured: Measured, stages: Mapping[str, Array]) -> dict[str, Array]:
+    """Orders in which candidates are loaded."""
+    found = {name: available(measured, scores) for name, scores in stages.items()}
+    prior = available(measured, effects(measured, leave="source"))
+    size = by_index(available(measured, -measured.parameters[None, :].repeat(len(measured.tasks), 0)))
+    return {
         "mean over the other sources": prior,
         "parameter count": size,
-        "asymmetric + parameter count": alternating(stages["asymmetric"], size),
-        "asymmetric + mean over the other sources": alternating(stages["asymmetric"], prior),
-        "asymmetric, one mean + parameter count": alternating(near, size),
-        "asymmetric, one mean + mean over the other sources": alternating(near, prior),
-        "MODEL2VEC, one mean + mean over the other sources": alternating(learned, prior),
+        "asymmetric + parameter count": alternating(found["asymmetric"], size),
+        DEFAULT: alternating(found["relative"], size),
+        WITH_RESULTS: alternating(found["relative"], prior),
+        "MODEL2VEC + mean over the other sources": alternating(found["MODEL2VEC, source left out"], prior),
     }
-    for name, order in shortlists.items():
-        for score in SECOND:
-            for k in LOADED[1:]:
-                add(f"{name}, then {score} of {k}", refined(order, scores_of[score], k))
-                if "mean" in name.split("+")[-1] and measured.outcomes:
-                    ties = tie_broken(measured, order, scores_of[score], prior, k)
-                    add(f"{name}, then {score} of {k}, ties by the mean", ties)
-    return result
 
 
 @dataclass(frozen=True)
@@ -118,23 +163,22 @@ class Calibration:
     loaded: float
 
 
-def calibration(measured: Measured, order: Array | None = None, k: int | None = None) -> Calibration:
-    """Of the ranking by ``ridge_loss`` of all candidates, or of the first k of an order.
+def calibration(measured: Measured, order: Array, k: int) -> Calibration:
+    """Of a ranking that loads the first k of an order and goes by the combined score.
 
-    The first tie group is that of `t2v_hub.selector.outcomes.tie_groups`. The best candidate of a target is that of the least mean error over the
-    other splits.
+    The first tie group is that of `t2v_hub.selector.outcomes.tie_groups`. The best candidate of a target is that
+    of the least mean error over the other splits.
     """
-    loss = available(measured, measured.scores["ridge_loss"])
+    ranked = by_combined(measured, order, k)
+    placed = by_index(order)
     errors = measured.truth.errors
     found = []
     for t, s in np.ndindex(len(measured.tasks), errors.shape[2]):
         kept = np.flatnonzero(measured.truth.available[t])
         others = [x for x in range(errors.shape[2]) if x != s]
         oracle = kept[np.argmin(errors[t, kept][:, others].mean(axis=1))]
-        loaded = kept
-        if order is not None:
-            loaded = kept[np.argsort(order[t, kept, s], kind="stable")[:k]]
-        loaded = loaded[np.argsort(loss[t, loaded, s], kind="stable")]
+        loaded = kept[placed[t, kept, s] < k]
+        loaded = loaded[np.argsort(ranked[t, loaded, s], kind="stable")]
         tied = np.array(tie_groups([Outcomes(measured.outcomes[t][c][s]) for c in loaded])) == 1
         found.append((oracle in loaded[tied], tied.mean(), oracle == loaded[0], oracle in loaded))
     return Calibration(*(float(value) for value in np.mean(found, axis=0)))
