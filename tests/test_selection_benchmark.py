@@ -108,6 +108,26 @@ def test_no_score_sees_a_test_label(tmp_path, monkeypatch, size):
         np.testing.assert_array_equal(clean[name], changed[name])
 
 
+def test_what_lacks_a_score_is_measured_again(tmp_path):
+    """Scores are added; what was measured before goes on from where it stopped, or is whole."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 30)
+    features = Features(rng.normal(size=(90, 4)).astype(np.float32), rng.dirichlet(np.ones(5), 90))
+    task = Task("a/b", Path("b.parquet"), "a", "", True)
+    path = tmp_path / "a__b" / "one.npz"
+    measuring.measure(features, task, np.zeros(0), labels, tmp_path)
+    whole, written = path.read_bytes(), path.stat().st_mtime_ns
+    measuring.measure(features, task, np.zeros(0), labels, tmp_path)
+    assert path.stat().st_mtime_ns == written
+    with np.load(path) as file:
+        found = {name: file[name] for name in file.files if "/logme" not in name}
+    np.savez(path, **found)
+
+    measuring.measure(features, task, np.zeros(0), labels, tmp_path)
+
+    assert len(path.read_bytes()) == len(whole)
+
+
 N_TASKS, N_CANDIDATES, N_SPLITS = 8, 5, 4
 
 

@@ -48,13 +48,20 @@ class Reader:
         return result | {"seconds": np.float32(time.perf_counter() - start)}
 
 
+def _is_complete(path: Path) -> bool:
+    """Whether a file has every score; one from before a score was added has not."""
+    with np.load(path) as file:
+        sizes = [size for size in SIZES if f"{size}/error" in file.files]
+        return all(f"{size}/{name}" in file.files for size in sizes for name in SCORES)
+
+
 def measure(reader: Reader, task: Task, images: Images, labels: Labels, folder: Path) -> None:
     """Errors, scores and leave-one-out outcomes of a checkpoint on every split of a task, as one file.
 
     Scores see the training images of their split and nothing else.
     """
     path = folder / task.key / f"{reader.checkpoint.name}.npz"
-    if path.exists():
+    if path.exists() and _is_complete(path):
         return
     made = reader.read(images)
     found: dict[str, NDArray[np.generic]] = {"read_seconds": np.asarray(made["seconds"])}
