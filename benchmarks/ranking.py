@@ -6,7 +6,9 @@ Each figure is taken in a process of its own:
 
 * read: the file's bytes once, by ``readinto`` of 1 MiB;
 * rank: distances of all rows to one target, through the memory map, as `Matrix.distances` does for
-  `ModelSelector.rank`;
+  `ModelSelector.rank`; by distances with a complexity term for the first time, when what does not hang on the
+  target is worked out too and written beside the rows;
+* again: the same with what was kept, as for every later target;
 * before: the same in float64 and one thread, as it was before rows of float16 were done in float32, on the
   first ``--sample`` rows, scaled;
 * loop: what one would write in NumPy, row by row in float64, on as many rows, scaled.
@@ -41,11 +43,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2v_hub.catalog.matrix import Matrix
-from t2v_hub.distance import DistanceName, distances, pairwise
+from t2v_hub.distance import WITH_COMPLEXITY, DistanceName, distances, pairwise
+from t2v_hub.distance.formulas import LEVEL
 from t2v_hub.distance.threads import n_threads
 from t2v_hub.embedding import HalfVector, Layer, Measurement, Space, TaskEmbedding, TaskInfo
 
-NAMES: tuple[DistanceName, ...] = ("symmetric", "asymmetric")
+NAMES: tuple[DistanceName, ...] = ("symmetric", "asymmetric", "relative")
+RANKINGS = [*(("rank", name) for name in NAMES), *(("again", name) for name in WITH_COMPLEXITY)]
 PART = 2000  # rows that are made at once
 SPREAD = 2.0  # standard deviation of the logarithm
 
@@ -103,7 +107,14 @@ def matrix(folder: Path) -> Matrix:
         scale=np.load(folder / "scale.npy"),
         power=np.load(folder / "power.npy"),
         damaged={},
+        beside=folder / "values.npy",
     )
+
+
+def forget(folder: Path) -> None:
+    """Delete what is kept beside the rows."""
+    for path in folder.glob("*-terms"):
+        path.unlink()
 
 
 def read(path: Path) -> None:
@@ -145,7 +156,10 @@ def plain(name: DistanceName, a: NDArray[np.float64], target: TaskEmbedding) -> 
     if name == "symmetric":
         return plain_symmetric(a, target.fisher.astype(np.float64))
     trivial, beta = target.prior_precision, target.space.beta
-    ours: NDArray[np.float64] = target.fisher.astype(np.float64) / (2 * beta) + trivial
+    b = target.fisher.astype(np.float64)
+    if name == "relative":
+        a, b = a * (LEVEL / a.mean()), b * (LEVEL / b.mean())
+    ours: NDArray[np.float64] = b / (2 * beta) + trivial
     robust: NDArray[np.float64] = a / (2 * beta) + trivial
     return plain_symmetric(robust, ours) - 0.15 * plain_symmetric(robust, trivial)
 
@@ -155,11 +169,11 @@ def figure(what: str, name: DistanceName, args: argparse.Namespace) -> Callable[
     path = args.folder / "values.npy"
     if what == "read":
         return lambda: read(path)
-    if what in ("rank", "before", "loop"):
+    if what in ("rank", "again", "before", "loop"):
         target = embedding(args.filters, 0)
         whole = matrix(args.folder)
         n = min(args.sample, len(whole))
-        if what == "rank":
+        if what in ("rank", "again"):
             return lambda: matrix(args.folder).distances(target, name=name)
         if what == "loop":
             return lambda: [plain(name, row(whole, i), target) for i in range(n)]
@@ -192,7 +206,7 @@ def scaled(what: str, name: str, args: argparse.Namespace) -> float:
     if what in ("before", "loop"):
         return rows / min(sample, rows)
     n_pairs = tasks * (tasks - 1) // 2
-    if what == "pairs":  # the asymmetric distance has a direction
+    if what == "pairs":  # those with a complexity term have a direction
         return n_pairs * (1 if name == "symmetric" else 2) / min(sample, n_pairs)
     return tasks / min(8, tasks) if what == "columns" else 1.0
 
@@ -212,7 +226,7 @@ def child(what: str, name: DistanceName, args: argparse.Namespace) -> None:
 
 def check(what: str, name: DistanceName, args: argparse.Namespace, result: object) -> None:
     """A fast wrong answer would win every comparison."""
-    if what == "rank":
+    if what in ("rank", "again"):
         whole, target = matrix(args.folder), embedding(args.filters, 0)
         rows = np.linspace(0, len(whole) - 1, 20).astype(int)
         expected = [plain(name, row(whole, i), target) for i in rows]
@@ -250,6 +264,8 @@ def memory(work: Callable[[], object]) -> int:
 
 
 def measure(what: str, name: str, args: argparse.Namespace, *, memory: bool = False) -> float:
+    if what == "rank":
+        forget(args.folder)
     command = [sys.executable, __file__, "--child", what, "--name", name, "--folder", str(args.folder)]
     for option in ("rows", "filters", "tasks", "sample"):
         command += [f"--{option}", str(getattr(args, option))]
@@ -274,13 +290,14 @@ def ranking(args: argparse.Namespace) -> None:
     cached: list[float] = []
     for _ in range(args.repeats):
         for state in ("cold", "warm"):
-            for what, name in [("read", ""), *(("rank", name) for name in NAMES)]:
+            for what, name in [("read", NAMES[0]), *RANKINGS]:
+                if what == "again":
+                    measure("rank", name, args)  # which keeps what there is to keep
                 if state == "cold":
                     cached.append(make_cold(path))
                 else:
                     read(path)
-                value = measure(what, name or NAMES[0], args)
-                seconds.setdefault((what, name, state), []).append(value)
+                seconds.setdefault((what, name, state), []).append(measure(what, name, args))
         for name in NAMES:
             for what in ("loop", "before"):
                 seconds.setdefault((what, name, "warm"), []).append(measure(what, name, args))
@@ -292,18 +309,20 @@ def ranking(args: argparse.Namespace) -> None:
     print("| | median (range) | times the read | the loop takes | float64 takes | peak memory, MB |")
     print("|---|---|---|---|---|---|")
     for state in ("cold", "warm"):
-        base = float(np.median(seconds["read", "", state]))
-        print(f"| read, {state} | {median(seconds['read', '', state])} | 1 | | | |")
-        for name in NAMES:
-            own = seconds["rank", name, state]
+        reading = seconds["read", NAMES[0], state]
+        print(f"| read, {state} | {median(reading)} | 1 | | | |")
+        for what, name in RANKINGS:
+            own = seconds[what, name, state]
             times = [
-                f"{np.median(seconds[what, name, 'warm']) / np.median(own):.1f} times"
-                for what in ("loop", "before")
+                f"{np.median(seconds[other, name, 'warm']) / np.median(own):.1f} times"
+                for other in ("loop", "before")
             ]
-            peak = measure("rank", name, args, memory=True) / 1e6
+            if what == "again":
+                measure("rank", name, args)
+            peak = measure(what, name, args, memory=True) / 1e6
             print(
-                f"| {name}, {state} | {median(own)} | {np.median(own) / base:.2f} | {' | '.join(times)} "
-                f"| {peak:.0f} |",
+                f"| {name}{' again' if what == 'again' else ''}, {state} | {median(own)} "
+                f"| {np.median(own) / np.median(reading):.2f} | {' | '.join(times)} | {peak:.0f} |",
                 flush=True,
             )
     for what in ("loop", "before"):

@@ -128,6 +128,12 @@ def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> 
             if name in (DEFAULT, WITH_RESULTS):
                 with_results = by_combined(measured, order, k, results)
                 add(f"{name}, then combined with results of {k}", with_results, cost)
+    # Here alone the target's source is known: from results on its other tasks.
+    of_tasks = effects(measured, leave="task")
+    order = alternating(stages["relative"], available(measured, of_tasks))
+    for k in LOADED[1:]:
+        row = f"relative + mean over the other tasks, then combined with their results of {k}"
+        add(row, by_combined(measured, order, k, of_tasks), price.shortlist(order, k, PARTS, embeds=True))
     return Judged(result, costs)
 
 
