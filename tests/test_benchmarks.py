@@ -54,4 +54,5 @@ def test_the_benchmark_of_ranking_ranks_rightly():
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     rows = [line.split("|")[1].strip() for line in result.stdout.splitlines() if line.startswith("| ")]
     assert {"read, cold", "symmetric, cold", "asymmetric, warm", "loop, symmetric (scaled)"} <= set(rows)
-    assert rows[-2:] == ["symmetric", "asymmetric"]
+    assert {"relative, cold", "relative again, cold", "asymmetric again, warm"} <= set(rows)
+    assert rows[-3:] == ["symmetric", "asymmetric", "relative"]

@@ -13,7 +13,7 @@ from t2v_hub.distance.threads import in_threads, n_threads
 from t2v_hub.embedding import HalfVector
 from t2v_hub.errors import SettingsError
 
-NAMES = ["symmetric", "asymmetric"]
+NAMES = ["symmetric", "asymmetric", "relative"]
 
 
 def encoded(rows):
@@ -67,9 +67,11 @@ def test_ordinary_rows_take_the_fast_way():
             stored, _ = encoded(ordinary(spread=spread, ratio=ratio))
             rows = _stored(query, stored["matrix"], stored["scale"], stored["power"])
 
-            assert np.isfinite(half_distances(rows, query.fisher.astype(np.float64))).all()
+            assert np.isfinite(half_distances(rows, query.fisher.astype(np.float64)).values).all()
             trivial = query.prior_precision
-            assert np.isfinite(half_distances(rows, query.robust, trivial, gain=5e6, offset=trivial)).all()
+            assert np.isfinite(
+                half_distances(rows, query.robust, trivial, gain=5e6, offset=trivial).values
+            ).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -106,7 +108,7 @@ def test_a_row_that_float32_cannot_hold_is_done_in_float64(name):
     with np.errstate(all="ignore"):
         actual = distances(query, matrix, scale=scale, power=power, name=name)
         expected = distances(query, decoded, name=name)
-        (fast,) = half_distances(rows, query.fisher.astype(np.float64))
+        (fast,) = half_distances(rows, query.fisher.astype(np.float64)).values
 
     assert set(np.flatnonzero(np.isnan(fast))) == {2, 3, 5, 7, 11, 12, 13, 14, 15, 17}
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)

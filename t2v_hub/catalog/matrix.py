@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from t2v_hub.distance import ALPHA, DistanceName, distances
+from t2v_hub.catalog.terms import read_terms, write_terms
+from t2v_hub.distance import (
+    ALPHA,
+    WITH_COMPLEXITY,
+    DistanceName,
+    SourceTerms,
+    distances,
+    distances_with_terms,
+)
 from t2v_hub.embedding import HalfVector, TaskEmbedding
 from t2v_hub.embedding.half import POWERS
 from t2v_hub.errors import EmbeddingFileError, StorageError
@@ -37,6 +45,8 @@ class Matrix:
         power: ``(n,)``, 1, 2, 4 or 8.
         damaged: Embeddings that could not be read, by digest, and why; they have no row.
         rows: ``(n,)``, which row of ``values`` each has; None where that is its own number.
+        beside: The file that its values were mapped from, beside which more may be kept; None where they
+            were not.
     """
 
     digests: tuple[str, ...]
@@ -45,6 +55,7 @@ class Matrix:
     power: NDArray[np.int64]
     damaged: Mapping[str, str]
     rows: NDArray[np.int64] | None = None
+    beside: Path | None = None
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -54,26 +65,59 @@ class Matrix:
     ) -> NDArray[np.float64]:
         """Distances from each row, as source, to a target of the same space, ``(n,)``."""
         if self.rows is None:
-            return distances(target, self.values, name=name, alpha=alpha, scale=self.scale, power=self.power)
+            return self._distances(target, None, self.scale, self.power, name=name, alpha=alpha)
         # Many data sets' embeddings may be one: each distinct row is worked out once.
         keys = np.stack([self.rows, self.scale.view(np.int64), self.power], axis=1)
         distinct, places = np.unique(keys, axis=0, return_inverse=True)
         rows, scale, power = distinct[:, 0], distinct[:, 1].copy().view(np.float64), distinct[:, 2]
-        if np.array_equal(rows, np.arange(len(self.values))):
-            found = distances(target, self.values, name=name, alpha=alpha, scale=scale, power=power)
-        else:
-            found = np.empty(len(rows))
-            for start in range(0, len(rows), _GATHERED):
-                part = slice(start, start + _GATHERED)
-                found[part] = distances(
-                    target,
-                    self.values[rows[part]],
-                    name=name,
-                    alpha=alpha,
-                    scale=scale[part],
-                    power=power[part],
-                )
+        scattered = None if np.array_equal(rows, np.arange(len(self.values))) else rows
+        found = self._distances(target, scattered, scale, power, name=name, alpha=alpha)
         return found[places.reshape(-1)]
+
+    def _distances(
+        self,
+        target: TaskEmbedding,
+        rows: NDArray[np.int64] | None,
+        scale: NDArray[np.float64],
+        power: NDArray[np.int64],
+        *,
+        name: DistanceName,
+        alpha: float,
+    ) -> NDArray[np.float64]:
+        """Distances from rows that lie scattered, or all in order.
+
+        What they take from the rows alone is worked out once and kept beside them.
+        """
+        n = len(scale)
+        step = max(1, n) if rows is None else _GATHERED
+        parts = [slice(start, start + step) for start in range(0, n, step)]
+        found = np.empty(n)
+        path = None
+        if self.beside is not None and name in WITH_COMPLEXITY:
+            path = self.beside.with_name(f"{self.beside.stem}.{name}-terms")
+        kept = None if path is None else read_terms(path, target, n)
+        made = SourceTerms(np.empty(n), np.empty(n))
+        for part in parts:
+            values = self.values if rows is None else self.values[rows[part]]
+            if name not in WITH_COMPLEXITY:
+                found[part] = distances(
+                    target, values, name=name, alpha=alpha, scale=scale[part], power=power[part]
+                )
+                continue
+            found[part], terms = distances_with_terms(
+                target,
+                values,
+                name=name,
+                alpha=alpha,
+                scale=scale[part],
+                power=power[part],
+                terms=None if kept is None else kept.part(part),
+            )
+            made.scale[part], made.complexity[part] = terms.scale, terms.complexity
+        if path is not None and kept is None and n:
+            with contextlib.suppress(StorageError):  # a catalog that one may only read can still be ranked
+                write_terms(path, target, made)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +198,7 @@ def _stored_row(cache: Matrix, row: int) -> HalfVector:
 
 
 def _with_damaged(matrix: Matrix, damaged: Mapping[str, str]) -> Matrix:
-    return Matrix(matrix.digests, matrix.values, matrix.scale, matrix.power, damaged)
+    return replace(matrix, damaged=damaged)
 
 
 def _caches(folder: Path, space: str, n_filters: int) -> Iterator[Matrix]:
@@ -181,7 +225,7 @@ def _read(path: Path, n_filters: int) -> Matrix | None:
         return None
     if values.dtype != np.float16 or not np.isfinite(scale).all() or not np.isin(power, list(POWERS)).all():
         return None
-    return Matrix(digests, values, scale, power, {})
+    return Matrix(digests, values, scale, power, {}, beside=path)
 
 
 def _write(folder: Path, space: str, matrix: Matrix) -> Matrix:

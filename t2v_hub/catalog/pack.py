@@ -4,9 +4,10 @@
 
     cards/<key>.npy       distinct vectors, float16, one per row
     cards/<key>.parquet   one row per embedding: which vector, its scale and power, its record
+    cards/<key>.*-terms   what distances by that name take from the vectors alone, made when first needed
 
-A pack never changes. It is written before the index that names it and deleted after the index that no
-longer does.
+A pack's first two files never change. They are written before the index that names them and deleted after the
+index that no longer does.
 """
 
 import contextlib
@@ -58,11 +59,13 @@ class Pack:
         space: Their space.
         values: ``(n_vectors, n_filters)`` float16.
         table: A row per embedding.
+        path: The table's file.
     """
 
     space: Space
     values: NDArray[np.float16]
     table: pa.Table
+    path: Path
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -115,6 +118,7 @@ class Pack:
             power=_numbers(self.table, "power", np.int64),
             damaged={},
             rows=_numbers(self.table, "vector", np.int64),
+            beside=self.path,
         )
 
 
@@ -192,7 +196,7 @@ def delete_packs(folder: Path, *, keep: set[str], older_than_s: float) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for pattern in ("*.npy", "*.parquet", ".*.tmp"):
+    for pattern in ("*.npy", "*.parquet", "*-terms", ".*.tmp"):
         yield from folder.glob(pattern)
 
 
@@ -213,7 +217,7 @@ def _read_pack(path: Path, states: tuple[tuple[int, int], ...]) -> Pack:
         raise ValueError("it names vectors that it does not hold")
     if not np.isin(_numbers(table, "power", np.int64), POWERS).all():
         raise ValueError("it holds powers that do not exist")
-    return Pack(space, values, table)
+    return Pack(space, values, table, path)
 
 
 def _numbers(table: pa.Table, name: str, dtype: type[T]) -> NDArray[T]:

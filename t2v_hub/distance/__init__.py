@@ -14,16 +14,19 @@ from t2v_hub.distance.pair import (
     replicates,
     symmetric_distance,
 )
-from t2v_hub.distance.rows import distances, pairwise
+from t2v_hub.distance.rows import distances, distances_with_terms, pairwise
+from t2v_hub.distance.terms import SourceTerms
 
 __all__ = [
     "ALPHA",
     "WITH_COMPLEXITY",
     "DistanceName",
+    "SourceTerms",
     "asymmetric_distance",
     "distance",
     "distance_standard_error",
     "distances",
+    "distances_with_terms",
     "pairwise",
     "recorded_standard_error",
     "replicates",

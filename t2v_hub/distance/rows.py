@@ -6,11 +6,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from t2v_hub.distance.blocks import by_blocks, by_chunks
 from t2v_hub.distance.formulas import (
     ALPHA,
     WITH_COMPLEXITY,
     DistanceName,
-    Formula,
     formula,
     level_of,
     of_mean,
@@ -20,18 +20,12 @@ from t2v_hub.distance.formulas import (
 from t2v_hub.distance.half import half_distances
 from t2v_hub.distance.stored import StoredRows
 from t2v_hub.distance.symmetric import symmetric_matrix
+from t2v_hub.distance.terms import SourceTerms, from_source, with_complexity
 from t2v_hub.distance.threads import in_threads
 from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.errors import SettingsError
 
 QueryIs = Literal["source", "target"]
-
-_CHUNK_VALUES = 1 << 15  # float64 values of a matrix that are worked on at once: 256 KiB stay in cache
-# float64 values and rows decoded at once. C libraries hand memory back to the system, and take it again
-# page by page for every array, unless they have freed a larger one before: with blocks as small as the
-# chunks a fresh process took four times as long.
-_BLOCK_VALUES = 1 << 18
-_BLOCK_ROWS = 8
 
 
 def pairwise(
@@ -55,12 +49,12 @@ def pairwise(
     if name in WITH_COMPLEXITY:
         rows = matrix.astype(np.float64)
         robust = robust_rows(first)(of_mean(rows, level_of(first)) if name == "relative" else rows)
-        worth = _in_chunks(symmetric, robust, first.prior_precision[None, :])
+        worth = by_chunks(symmetric, robust, first.prior_precision[None, :])
         return symmetric_matrix(robust) - alpha * worth[:, None]
     columns = np.empty((len(embeddings), len(embeddings)))
 
     def work(place: int) -> None:
-        columns[:, place] = _in_chunks(named, matrix, matrix[place].astype(np.float64)[None, :])
+        columns[:, place] = by_chunks(named, matrix, matrix[place].astype(np.float64)[None, :])
 
     in_threads(work, range(len(embeddings)))
     return columns
@@ -79,9 +73,9 @@ def distances(
     """Distances between one embedding and each row of a matrix, ``(n,)``.
 
     A row of the matrix is ``values**power * scale``: float16 spans too few powers of ten to hold
-    Fisher values as they are. Of float16, the symmetric and the asymmetric distance are worked out
-    in float32, to 1e-6 and mostly to 1e-7, far below what the rounding of the values does; all else
-    in float64.
+    Fisher values as they are. Of float16, the symmetric, the asymmetric and the relative distance are
+    worked out in float32, to 1e-6 and mostly to 1e-7, far below what the rounding of the values does; all
+    else in float64.
 
     Args:
         query: The embedding.
@@ -100,28 +94,57 @@ def distances(
         raise SettingsError(f"query_is must be 'source' or 'target', not {query_is!r}.")
     rows = _stored(query, matrix, scale, power)
     named = formula(name, query, alpha)
+    if name in WITH_COMPLEXITY:
+        if query_is == "source":
+            return from_source(query, rows, name=name, alpha=alpha)
+        return with_complexity(query, rows, name=name, alpha=alpha, terms=None)[0]
     fisher = query.fisher.astype(np.float64)
-    if name == "relative":
-        level = level_of(query)
-        rows, fisher = rows.of_mean(level), of_mean(fisher[None, :], level)[0]
-        name, named = "asymmetric", formula("asymmetric", query, alpha)
     result = np.full(len(rows), np.nan)
-    if rows.values.dtype == np.float16:
-        if name == "symmetric":
-            result = half_distances(rows, fisher)[0]
-        if name == "asymmetric":
-            result = _half_asymmetric(query, fisher, rows, query_is, alpha)
-    left = np.flatnonzero(np.isnan(result))
-    step = max(_BLOCK_ROWS, _BLOCK_VALUES // max(1, len(fisher)))
-
-    def work(start: int) -> None:
-        part: slice | NDArray[np.int64] = left[start : start + step]
-        if len(left) == len(rows):
-            part = slice(start, start + step)  # which copies nothing
-        result[part] = _in_chunks(named, rows.decode(part), fisher[None, :], other_is=query_is)
-
-    in_threads(work, range(0, len(left), step))
+    if name == "symmetric" and rows.values.dtype == np.float16:
+        result = half_distances(rows, fisher).values[0]
+    by_blocks(named, rows, fisher[None, :], result=result, rows_first=query_is == "target")
     return result
+
+
+def distances_with_terms(
+    target: TaskEmbedding,
+    matrix: ArrayLike,
+    *,
+    name: DistanceName,
+    alpha: float = ALPHA,
+    scale: ArrayLike | None = None,
+    power: ArrayLike | None = None,
+    terms: SourceTerms | None = None,
+) -> tuple[NDArray[np.float64], SourceTerms]:
+    """`distances` by a name in `WITH_COMPLEXITY`, and what they take from the rows alone.
+
+    Given again, the terms halve the work of the next target's distances or better, and change no bit of them.
+
+    Args:
+        target: The embedding.
+        matrix: As for `distances`.
+        name: Which distance.
+        alpha: Weight of the complexity term.
+        scale: As for `distances`.
+        power: As for `distances`.
+        terms: Of the same rows, name and space, as they came out of this function before.
+
+    Raises:
+        SettingsError: As by `distances`, a name without such terms, or terms of another number of rows.
+    """
+    if name not in WITH_COMPLEXITY:
+        raise SettingsError(
+            f"Only {' and '.join(WITH_COMPLEXITY)} take a term from the source alone, not {name!r}; "
+            f"use `distances`."
+        )
+    rows = _stored(target, matrix, scale, power)
+    formula(name, target, alpha)  # which checks alpha
+    if terms is not None and not terms.scale.shape == terms.complexity.shape == (len(rows),):
+        raise SettingsError(
+            f"The terms are of {len(terms.scale)} rows and the matrix has {len(rows)}; give those "
+            f"that were made of this matrix."
+        )
+    return with_complexity(target, rows, name=name, alpha=alpha, terms=terms)
 
 
 def _stored(
@@ -143,35 +166,3 @@ def _stored(
     if n and (not np.issubdtype(powers.dtype, np.integer) or powers.min() < 1):
         raise SettingsError("power must be whole numbers >= 1, as `HalfVector.encode` gives them.")
     return StoredRows(values, scales, powers)
-
-
-def _half_asymmetric(
-    query: TaskEmbedding, fisher: NDArray[np.float64], rows: StoredRows, query_is: QueryIs, alpha: float
-) -> NDArray[np.float64]:
-    """NaN where float32 will not do."""
-    trivial, ours = query.prior_precision, robust_rows(query)(fisher)
-    if query.space.family == "variational":
-        near, worth = (half_distances(rows, vector)[0] for vector in (ours, trivial))
-    else:
-        near, worth = half_distances(rows, ours, trivial, gain=1 / (2 * query.space.beta), offset=trivial)
-    if query_is == "source":
-        worth = symmetric(ours[None, :], trivial[None, :])
-    result: NDArray[np.float64] = near - alpha * worth
-    return result
-
-
-def _in_chunks(
-    named: Formula,
-    rows: NDArray[np.floating],
-    other: NDArray[np.float64],
-    *,
-    other_is: QueryIs = "target",
-) -> NDArray[np.float64]:
-    """A distance between rows and one other row, ``(1, n_filters)``."""
-    result = np.empty(len(rows))
-    step = max(1, _CHUNK_VALUES // max(1, rows.shape[1]))
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step].astype(np.float64, copy=False)
-        found = named(part, other) if other_is == "target" else named(other, part)
-        result[start : start + step] = found
-    return result

@@ -28,19 +28,18 @@ class StoredRows:
     def __len__(self) -> int:
         return len(self.values)
 
-    def of_mean(self, level: float) -> "StoredRows":
-        """The same rows, each brought to a mean; rows of zeros stay."""
-        scale = np.ones(len(self))
-        plain = StoredRows(self.values, scale.copy(), self.power)
+    def scale_of_mean(self, level: float, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The scales that bring some rows to a mean, ``(m,)``; their own for rows of zeros."""
+        factor = np.ones(len(rows))
         step = max(1, _AT_ONCE // max(1, self.values.shape[1]))
 
         def work(start: int) -> None:
             part = slice(start, start + step)
-            means = plain.decode(part).mean(axis=1)
-            np.divide(level, means, out=scale[part], where=means != 0)
+            means = self.decode(rows[part]).mean(axis=1)
+            np.divide(level, means, out=factor[part], where=means != 0)
 
-        in_threads(work, range(0, len(self), step))
-        return StoredRows(self.values, scale, self.power)
+        in_threads(work, range(0, len(rows), step))
+        return self.scale[rows] * factor
 
     def decode(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float64]:
         """Some rows in full, ``(m, n_filters)``."""
