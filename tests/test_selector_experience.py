@@ -211,6 +211,19 @@ FACTS = {
 BEST_FIRST = ("org/c", "org/d", "org/f", "org/e", "org/g", "org/b", "org/a")
 
 
+def test_a_shortlist_takes_the_best_by_results_and_then_goes_by_free_facts(tmp_path):
+    """The favourites of results are often of one kind; the first is what one would take without a ranking."""
+    anchor = Candidate("org/z", embeddings=[SOURCE], upstream_accuracy=0.0, source="org/z")
+    catalog = recorded(tmp_path, [], [*(Candidate(id, **facts) for id, facts in FACTS.items()), anchor])
+    without = prior_order(catalog)
+    catalog.record_many(Result(task, name, error, **facts) for task, name, error, facts in RESULTS)
+
+    found = prior_order(catalog, Experience.of(catalog, TARGET))
+
+    assert without == ["org/f", "org/a", "org/b", "org/e", "org/z"]
+    assert found == ["org/c", *without, "org/d"]
+
+
 @pytest.mark.parametrize("embeddings", [(), (SOURCE,)])
 def test_the_prior_goes_by_recorded_errors_first(tmp_path, embeddings):
     """Between equal distances and without any; what was never measured counts as the average."""
@@ -227,11 +240,6 @@ def test_the_prior_goes_by_recorded_errors_first(tmp_path, embeddings):
     expected = ("org/f", "org/a", "org/b", "org/e", "org/c", "org/d", "org/g")
     assert tuple(id for id in before.ranked if id != "org/z") == expected
     assert tuple(id for id in ranking.ranked if id != "org/z") == BEST_FIRST
-    assert prior_order(catalog, Experience.of(catalog, TARGET)) == [
-        *BEST_FIRST[:4],
-        "org/z",
-        *(id for id in BEST_FIRST[4:] if id != "org/g"),
-    ]
     for item in ranking:
         assert item.experience == effects.get(item.candidate.id)
     assert {item.candidate.id: item.n_experience for item in ranking}["org/d"] == 2

@@ -138,6 +138,11 @@ def by_index(scores: Array) -> Array:
     return np.where(np.isnan(scores), np.nan, np.argsort(ranked, axis=1).astype(np.float64))
 
 
+def best_first(one: Array, other: Array) -> Array:
+    """The first of one order, and then the other order."""
+    return np.where(by_index(one) == 0, -1.0, by_index(other))
+
+
 def refined(first: Array, second: Array, k: int) -> Array:
     """The first k of one order, by another; the rest behind in the first's order.
 

@@ -9,6 +9,7 @@ from benchmarks.selection.costs import FREE, Costs
 from benchmarks.selection.policies import (
     alternating,
     available,
+    best_first,
     by_combined,
     by_index,
     domain_distances,
@@ -37,8 +38,8 @@ FREE_LISTS = ("mean over the other sources", "parameter count")
 REGRESSION = "regression on distance, size, mean over sources"
 DEFAULT = "relative + parameter count"
 """The shortlist of a ranking without recorded results."""
-WITH_RESULTS = "relative + mean over the other sources"
-"""The shortlist of a ranking with recorded results on other tasks."""
+WITH_RESULTS = "relative + best of the other sources and parameter count"
+"""The shortlist of a ranking with recorded results on other tasks: their best, and then by parameters."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,9 @@ def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> 
                 add(f"{name}, then combined with results of {k}", with_results, cost)
     # Here alone the target's source is known: from results on its other tasks.
     of_tasks = effects(measured, leave="task")
-    order = alternating(stages["relative"], available(measured, of_tasks))
+    order = alternating(stages["relative"], best_first(available(measured, of_tasks), size))
     for k in LOADED[1:]:
-        row = f"relative + mean over the other tasks, then combined with their results of {k}"
+        row = f"relative + best of the other tasks and parameter count, then combined with results of {k}"
         add(row, by_combined(measured, order, k, of_tasks), price.shortlist(order, k, PARTS, embeds=True))
     return Judged(result, costs)
 
@@ -147,7 +148,8 @@ def shortlists_of(measured: Measured, stages: Mapping[str, Array]) -> dict[str, 
         "parameter count": size,
         "asymmetric + parameter count": alternating(found["asymmetric"], size),
         DEFAULT: alternating(found["relative"], size),
-        WITH_RESULTS: alternating(found["relative"], prior),
+        WITH_RESULTS: alternating(found["relative"], best_first(prior, size)),
+        "relative + mean over the other sources": alternating(found["relative"], prior),
         "MODEL2VEC + mean over the other sources": alternating(found["MODEL2VEC, source left out"], prior),
     }
 

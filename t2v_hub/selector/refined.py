@@ -24,9 +24,15 @@ def first_stage_order(found: Nearest, measurements: Measurements, *, k: int | No
 
 
 def prior_order(candidates: Iterable[Candidate], experience: Experience = NO_EXPERIENCE) -> list[str]:
-    """Ids of the candidates of which a prior is known, the highest first."""
+    """Ids of the candidates of which a prior is known: the highest, and then the others by free facts alone.
+
+    The highest prior is what one would take without any ranking, so it is to be loaded. Further ones by
+    recorded results would often be of its kind, and a shortlist of one kind misses the rest
+    (``docs/selection.md``).
+    """
     known = [c for c in candidates if c.has_prior or c.id in experience.effects]
-    return [candidate.id for candidate in sorted(known, key=experience.by_prior)]
+    best = sorted(known, key=experience.by_prior)
+    return [one.id for one in (*best[:1], *sorted(best[1:], key=NO_EXPERIENCE.by_prior))]
 
 
 def refined(
