@@ -98,7 +98,7 @@ def diversity(
     Args:
         embeddings: Two or more of one space, each of a task drawn by itself.
         distance: Which distance; where it has a direction, the mean of both.
-        alpha: Weight of the complexity term of ``asymmetric``.
+        alpha: Weight of the complexity term of ``relative`` and ``asymmetric``.
 
     Raises:
         EmbeddingMismatchError: Not all are of one space.
@@ -145,7 +145,7 @@ def cross_diversity(
         first: One or more embeddings; the sources, where the distance has a direction.
         second: One or more embeddings of the same space, of other tasks.
         distance: Which distance.
-        alpha: Weight of the complexity term of ``asymmetric``.
+        alpha: Weight of the complexity term of ``relative`` and ``asymmetric``.
 
     Raises:
         EmbeddingMismatchError: Not all are of one space.

@@ -128,7 +128,7 @@ def table(args: argparse.Namespace) -> None:
     """Judge every row at every size; ``--keep`` writes what that needs, ``--kept`` starts from such a file."""
     from benchmarks.selection import keeping
     from benchmarks.selection.pool import read_embedded, read_measured
-    from benchmarks.selection.report import DEFAULT, calibration, everything, first_stages, shortlists_of
+    from benchmarks.selection.report import DEFAULT, calibration, everything, first_stages
     from t2v_hub.judging import Judge, rows
 
     parts = []
@@ -147,7 +147,7 @@ def table(args: argparse.Namespace) -> None:
         print(f"\n## {size}: {len(measured.tasks)} targets, {len(measured.candidates)} candidates\n")
         print(rows.table(judge, list(judged.rows.values()), costs=judged.costs), flush=True)
         if measured.outcomes:
-            order = shortlists_of(measured, stages)[DEFAULT]
+            order = judged.shortlists[DEFAULT]
             for k in (len(measured.candidates), 5):
                 print(f"\nties, {k} loaded: {calibration(measured, order, k)}")
     if args.keep is not None:

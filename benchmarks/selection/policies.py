@@ -8,14 +8,12 @@ import numpy as np
 
 from benchmarks.selection.pool import Array, Embedded, Measured
 from t2v_hub import TaskEmbedding
-from t2v_hub.distance import ALPHA, distances
+from t2v_hub.distance import DistanceName, distances
+from t2v_hub.distance.formulas import level_of, of_mean
 from t2v_hub.judging import Judge, Row
 from t2v_hub.model2vec import Model2Vec
 from t2v_hub.selector.combined import PARTS, combined
 from t2v_hub.selector.effects import Cell, additive_effects
-
-LEVEL = 1e-4
-"""To which mean embeddings are brought; 1e-2 and 1e-6 choose as well."""
 
 BEHIND = 1e6
 """Put behind all that have a distance."""
@@ -35,24 +33,24 @@ def by_source(measured: Measured, of_sources: Mapping[str, Array]) -> Array:
     return result + 1e-9 * larger[:, None]
 
 
-def embedding_distances(measured: Measured, embedded: Embedded, name: str, *, alpha: float = ALPHA) -> Array:
+def embedding_distances(measured: Measured, embedded: Embedded, name: DistanceName) -> Array:
     """`t2v_hub.distance` from training sets to each split's training images."""
     names = list(embedded.sources)
     matrix = np.stack([embedded.sources[n].fisher for n in names])
-    rows = np.array([[distances(t, matrix, name=name, alpha=alpha) for t in row] for row in embedded.splits])
+    rows = np.array([[distances(t, matrix, name=name) for t in row] for row in embedded.splits])
     return by_source(measured, {n: rows[:, :, i] for i, n in enumerate(names)})
 
 
-def levelled(embedded: Embedded, level: float = LEVEL) -> Embedded:
-    """All embeddings brought to one mean.
+def levelled(embedded: Embedded) -> Embedded:
+    """All embeddings brought to one mean, as the distance ``relative`` does by itself.
 
     With many classes and few images of each, a head says little, and the whole embedding is small; the shares
     of a filter in two tasks then say which task has more classes.
     """
 
     def moved(one: TaskEmbedding) -> TaskEmbedding:
-        fisher = one.fisher.astype(np.float64)
-        return replace(one, fisher=(level * fisher / fisher.mean()).astype(np.float32))
+        rows = of_mean(one.fisher.astype(np.float64)[None, :], level_of(one))
+        return replace(one, fisher=rows[0].astype(np.float32))
 
     return replace(
         embedded,

@@ -49,10 +49,12 @@ class Judged:
     Attributes:
         rows: In the table's order.
         costs: Of all but those that no one can have: the oracle and the noise floor.
+        shortlists: Orders in which candidates are loaded.
     """
 
     rows: dict[str, Row]
     costs: dict[str, Cost]
+    shortlists: dict[str, Array]
 
 
 def free_rows(judge: Judge, measured: Measured) -> Iterator[Row]:
@@ -71,15 +73,14 @@ def free_rows(judge: Judge, measured: Measured) -> Iterator[Row]:
 
 def first_stages(measured: Measured, embedded: Embedded) -> dict[str, Array]:
     """Orders of all candidates that load none; "one mean": embeddings were brought to it first."""
-    level = levelled(embedded)
     return {
         "DOMAIN": domain_distances(measured, embedded),
         "symmetric": embedding_distances(measured, embedded, "symmetric"),
-        "symmetric, one mean": embedding_distances(measured, level, "symmetric"),
+        "symmetric, one mean": embedding_distances(measured, levelled(embedded), "symmetric"),
         "asymmetric": embedding_distances(measured, embedded, "asymmetric"),
-        "relative": embedding_distances(measured, level, "asymmetric"),
-        "MODEL2VEC, task left out": learned_distances(measured, level, leave="task"),
-        "MODEL2VEC, source left out": learned_distances(measured, level, leave="source"),
+        "relative": embedding_distances(measured, embedded, "relative"),
+        "MODEL2VEC, task left out": learned_distances(measured, embedded, leave="task"),
+        "MODEL2VEC, source left out": learned_distances(measured, embedded, leave="source"),
     }
 
 
@@ -104,8 +105,10 @@ def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> 
             result[label] = random_shortlist(judge, label, scores_of[name], k)
             costs[label] = price.at_random(k, name)
         add(f"{name}, all {n}", scores_of[name], price.everything([name]))
+    results = effects(measured, leave="source")
     size_itself = available(measured, -measured.parameters[None, :].repeat(len(measured.tasks), 0))
-    size = by_index(size_itself)
+    shortlists = _shortlists(stages, available(measured, results), by_index(size_itself))
+    size = shortlists["parameter count"]
     add("parameter count, ties by index", size, FREE)
     parts = {"relative": stages["relative"], "size": size_itself}
     label = REGRESSION
@@ -113,11 +116,9 @@ def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> 
     for score in SECOND:
         both = regression(measured, parts | {score: scores_of[score]}, mean=True)
         add(f"{label}, {score}; all {n}", both, price.everything([score], embeds=True))
-    results = effects(measured, leave="source")
     every = np.where(np.isnan(size), np.nan, 0.0)
     add(f"combined, all {n}", by_combined(measured, every, n), price.everything(PARTS))
     add(f"combined with results, all {n}", by_combined(measured, every, n, results), price.everything(PARTS))
-    shortlists = shortlists_of(measured, stages)
     for name, order in shortlists.items():
         embeds = name not in FREE_LISTS
         for k in LOADED[1:]:
@@ -135,22 +136,18 @@ def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> 
     for k in LOADED[1:]:
         row = f"relative + best of the other tasks and parameter count, then combined with results of {k}"
         add(row, by_combined(measured, order, k, of_tasks), price.shortlist(order, k, PARTS, embeds=True))
-    return Judged(result, costs)
+    return Judged(result, costs, shortlists)
 
 
-def shortlists_of(measured: Measured, stages: Mapping[str, Array]) -> dict[str, Array]:
-    """Orders in which candidates are loaded."""
-    found = {name: available(measured, scores) for name, scores in stages.items()}
-    prior = available(measured, effects(measured, leave="source"))
-    size = by_index(available(measured, -measured.parameters[None, :].repeat(len(measured.tasks), 0)))
+def _shortlists(stages: Mapping[str, Array], prior: Array, size: Array) -> dict[str, Array]:
     return {
         "mean over the other sources": prior,
         "parameter count": size,
-        "asymmetric + parameter count": alternating(found["asymmetric"], size),
-        DEFAULT: alternating(found["relative"], size),
-        WITH_RESULTS: alternating(found["relative"], best_first(prior, size)),
-        "relative + mean over the other sources": alternating(found["relative"], prior),
-        "MODEL2VEC + mean over the other sources": alternating(found["MODEL2VEC, source left out"], prior),
+        "asymmetric + parameter count": alternating(stages["asymmetric"], size),
+        DEFAULT: alternating(stages["relative"], size),
+        WITH_RESULTS: alternating(stages["relative"], best_first(prior, size)),
+        "relative + mean over the other sources": alternating(stages["relative"], prior),
+        "MODEL2VEC + mean over the other sources": alternating(stages["MODEL2VEC, source left out"], prior),
     }
 
 

@@ -14,6 +14,7 @@ from benchmarks.selection.pool import Array, Measured
 from benchmarks.selection.tasks import N_SPLITS
 from t2v_hub import TaskEmbedding
 from t2v_hub.distance import ALPHA, distances
+from t2v_hub.distance.formulas import of_mean, symmetric
 from t2v_hub.judging import GroundTruth, Judge, Row
 
 Distance = Callable[[list[TaskEmbedding], TaskEmbedding], Array]
@@ -27,19 +28,10 @@ def _matrix(sources: Sequence[TaskEmbedding]) -> Array:
     return np.stack([one.fisher.astype(np.float64) for one in sources])
 
 
-def _symmetric(rows: Array, target: Array) -> Array:
-    total = rows + target
-    share = np.divide(rows, total, out=np.full_like(total, 0.5), where=total > 0)  # 0 in both: equal
-    u, v = share, np.where(total > 0, target / np.where(total > 0, total, 1), 0.5)
-    return 1 - (u * v).sum(1) / np.sqrt((u * u).sum(1) * (v * v).sum(1))
-
-
 def mean_one(sources: list[TaskEmbedding], target: TaskEmbedding) -> Array:
     """Symmetric, both vectors first brought to mean 1."""
     rows = _matrix(sources)
-    return _symmetric(
-        rows / rows.mean(axis=1, keepdims=True), target.fisher / target.fisher.mean(dtype=np.float64)
-    )
+    return symmetric(of_mean(rows, 1.0), of_mean(_matrix([target]), 1.0))
 
 
 def log_cosine(sources: list[TaskEmbedding], target: TaskEmbedding) -> Array:
@@ -53,11 +45,11 @@ def robust(beta: float, alpha: float = ALPHA, *, level: float | None = None) -> 
     """Asymmetric under another weight of the prior; with a level, Fisher vectors first brought to that mean."""
 
     def function(sources: list[TaskEmbedding], target: TaskEmbedding) -> Array:
-        rows, other, prior = _matrix(sources), target.fisher.astype(np.float64), target.prior_precision
+        rows, other, prior = _matrix(sources), _matrix([target]), target.prior_precision[None, :]
         if level is not None:
-            rows, other = (level * x / x.mean(axis=-1, keepdims=True) for x in (rows, other))
+            rows, other = of_mean(rows, level), of_mean(other, level)
         rows, other = rows / (2 * beta) + prior, other / (2 * beta) + prior
-        return _symmetric(rows, other) - alpha * _symmetric(rows, prior)
+        return symmetric(rows, other) - alpha * symmetric(rows, prior)
 
     return function
 
@@ -66,10 +58,10 @@ def layers(part: slice) -> Distance:
     """Asymmetric, of a part of the filters only, which stand from the first layer to the last."""
 
     def function(sources: list[TaskEmbedding], target: TaskEmbedding) -> Array:
-        rows, other = _matrix(sources)[:, part], target.fisher.astype(np.float64)[part]
+        rows, other = _matrix(sources)[:, part], _matrix([target])[:, part]
         beta = target.space.beta
-        rows, other, prior = rows / (2 * beta), other / (2 * beta), target.prior_precision[part]
-        return _symmetric(rows + prior, other + prior) - ALPHA * _symmetric(rows + prior, prior)
+        rows, other, prior = rows / (2 * beta), other / (2 * beta), target.prior_precision[None, part]
+        return symmetric(rows + prior, other + prior) - ALPHA * symmetric(rows + prior, prior)
 
     return function
 

@@ -83,7 +83,7 @@ def distances(
             memory-mapped one is read a few rows at a time.
         query_is: Whether the query is the target (rows are sources) or the source.
         name: Which distance.
-        alpha: Weight of the complexity term of ``asymmetric``.
+        alpha: Weight of the complexity term of ``relative`` and ``asymmetric``.
         scale: ``(n,)``, what each row is to be multiplied by; 1 where absent.
         power: ``(n,)``, whole numbers >= 1; 1 where absent.
 

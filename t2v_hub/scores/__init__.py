@@ -10,13 +10,21 @@ from t2v_hub.scores.logistic import logistic_loss
 from t2v_hub.scores.neighbours import knn_accuracy
 from t2v_hub.scores.predictions import leep, nce
 from t2v_hub.scores.registry import SCORES, Score, score
-from t2v_hub.scores.ridge import PENALTIES, ridge_accuracy, ridge_loss, ridge_outcomes
+from t2v_hub.scores.ridge import (
+    PENALTIES,
+    RidgeProbe,
+    ridge_accuracy,
+    ridge_loss,
+    ridge_outcomes,
+    ridge_probe,
+)
 from t2v_hub.scores.separation import h_score, transrate
 
 __all__ = [
     "PENALTIES",
     "SCORES",
     "FeatureKind",
+    "RidgeProbe",
     "Score",
     "h_score",
     "knn_accuracy",
@@ -28,6 +36,7 @@ __all__ = [
     "ridge_accuracy",
     "ridge_loss",
     "ridge_outcomes",
+    "ridge_probe",
     "score",
     "transrate",
 ]

@@ -22,6 +22,26 @@ PENALTIES: tuple[float, ...] = tuple(float(10.0 ** (k / 2)) for k in range(-14, 
 _TIE = 1e-9  # predictions this near are equal but for rounding
 
 
+@dataclass(frozen=True, eq=False)
+class RidgeProbe:
+    """What the leave-one-out ridge probe says of features.
+
+    Attributes:
+        loss: As by `ridge_loss`.
+        outcomes: ``(n,)``, as by `ridge_outcomes`.
+        share: ``(n,)`` of sum 1, what each image counts.
+    """
+
+    loss: float
+    outcomes: Array
+    share: Array
+
+    @property
+    def accuracy(self) -> float:
+        """As by `ridge_accuracy`."""
+        return min(float(self.share @ self.outcomes), 1.0)
+
+
 def ridge_accuracy(features: ArrayLike, labels: ArrayLike, *, balanced: bool = False) -> float:
     """Share of images that the ridge probe classifies right when it was fitted without them.
 
@@ -52,7 +72,7 @@ def ridge_accuracy(features: ArrayLike, labels: ArrayLike, *, balanced: bool = F
         Allen, "The relationship between variable selection and data augmentation and a method for
         prediction", 1974 (PRESS). Rifkin and Lippert, "Notes on regularized least squares", 2007.
     """
-    return _best(features, labels, balanced=balanced).accuracy
+    return ridge_probe(features, labels, balanced=balanced).accuracy
 
 
 def ridge_outcomes(features: ArrayLike, labels: ArrayLike, *, balanced: bool = False) -> Array:
@@ -79,7 +99,7 @@ def ridge_outcomes(features: ArrayLike, labels: ArrayLike, *, balanced: bool = F
     References:
         As for `ridge_accuracy`.
     """
-    return _best(features, labels, balanced=balanced).outcomes
+    return ridge_probe(features, labels, balanced=balanced).outcomes
 
 
 def ridge_loss(features: ArrayLike, labels: ArrayLike, *, balanced: bool = False) -> float:
@@ -104,22 +124,22 @@ def ridge_loss(features: ArrayLike, labels: ArrayLike, *, balanced: bool = False
     References:
         As for `ridge_accuracy`.
     """
-    return _best(features, labels, balanced=balanced).loss
+    return ridge_probe(features, labels, balanced=balanced).loss
 
 
-@dataclass(frozen=True, eq=False)
-class _LeftOut:
-    loss: float
-    outcomes: Array  # (n,)
-    share: Array  # (n,) of sum 1, what each image counts
+def ridge_probe(features: ArrayLike, labels: ArrayLike, *, balanced: bool = False) -> RidgeProbe:
+    """Loss and outcomes of the ridge probe from one fit, under the penalty of smallest loss.
 
-    @property
-    def accuracy(self) -> float:
-        return min(float(self.share @ self.outcomes), 1.0)
+    Args:
+        features: As in `ridge_accuracy`.
+        labels: As in `ridge_accuracy`.
+        balanced: As in `ridge_accuracy`.
 
-
-def _best(features: ArrayLike, labels: ArrayLike, *, balanced: bool) -> _LeftOut:
-    """Under the penalty of smallest loss; of equal ones the largest."""
+    Raises:
+        LabelError: Labels of a single class, or none at all.
+        SettingsError: Features of another shape.
+        ProbeOutputError: Features that are not finite.
+    """
     x, classes = checked_pair(features, labels, what="features")
     n = len(x)
     share = 1 / (classes.n_classes * classes.counts[classes.codes]) if balanced else np.full(n, 1 / n)
@@ -136,13 +156,13 @@ def _best(features: ArrayLike, labels: ArrayLike, *, balanced: bool) -> _LeftOut
     parts = np.asarray(PENALTIES) * max(values.sum(), 1e-300)
     kept = values[:, None] / (values[:, None] + parts)  # (rank, n_penalties)
     leverages = np.square(left) @ kept + share[:, None]  # (n, n_penalties)
-    best: _LeftOut | None = None
-    for place in reversed(range(len(parts))):
+    best: RidgeProbe | None = None
+    for place in reversed(range(len(parts))):  # of equal penalties the largest
         residuals = (targets - left @ (kept[:, place, None] * inner)) / root
         residuals /= (1 - leverages[:, place])[:, None]
         loss = float(share @ np.square(residuals).sum(axis=1))
         if best is None or loss < best.loss * (1 - 1e-12):
-            best = _LeftOut(loss, _outcomes(one_hot - residuals, classes), share)
+            best = RidgeProbe(loss, _outcomes(one_hot - residuals, classes), share)
     assert best is not None
     return best
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from t2v_hub.errors import InsufficientMemoryError, SettingsError, T2VError
-from t2v_hub.scores import SCORES, FeatureKind, ridge_outcomes, score
+from t2v_hub.scores import SCORES, FeatureKind, ridge_probe, score
 from t2v_hub.selector.combined import COMBINED, PARTS, combined
 from t2v_hub.selector.outcomes import Difference, Outcomes, tie_groups
 from t2v_hub.selector.shortlist import shortlist
@@ -204,14 +204,16 @@ def second_stage(
 
 
 def _scored(id: str, found: "Features", labels: NDArray[np.int64], name: str) -> Loaded:
-    outcomes = Outcomes(ridge_outcomes(found.features, labels))
-    if name == "ridge_accuracy":
-        return Loaded(id, float(outcomes.hits.mean()), outcomes)
+    probe = ridge_probe(found.features, labels)
+    outcomes = Outcomes(probe.outcomes)
+    known = {"ridge_accuracy": probe.accuracy, "ridge_loss": probe.loss}
     if name == COMBINED:
-        parts = {part: SCORES[part].function(found.features, labels) for part in PARTS}
-        return Loaded(id, None, outcomes, parts)
-    value = score(name, labels, features=found.features, predictions=found.predictions)
-    return Loaded(id, value, outcomes)
+        functions = {part: SCORES[part].function for part in PARTS if part not in known}
+        parts = known | {part: function(found.features, labels) for part, function in functions.items()}
+        return Loaded(id, None, outcomes, {part: parts[part] for part in PARTS})
+    if name in known:
+        return Loaded(id, known[name], outcomes)
+    return Loaded(id, score(name, labels, features=found.features, predictions=found.predictions), outcomes)
 
 
 def _combined(
