@@ -48,6 +48,8 @@
     ├── SmallerBatchWarning                   the batch was halved after running out of memory
     ├── CacheWarning                          a damaged cache entry was ignored and measured again
     ├── FewImagesWarning                      too few images for a standard error that can be trusted
+    ├── FewCandidatesWarning                  fewer candidates than were asked for
+    ├── PlugInWarning                         a plug-in of another package does not work and is left out
     └── CardWarning                           an entry of a card was skipped, or a card grows large
 """
 
@@ -230,6 +232,14 @@ class CacheWarning(T2VWarning):
 
 class FewImagesWarning(T2VWarning):
     """Classes have too few images in the sample for a standard error that can be trusted."""
+
+
+class FewCandidatesWarning(T2VWarning):
+    """A search gets fewer candidates than it asked for."""
+
+
+class PlugInWarning(T2VWarning):
+    """A plug-in of another package does not work, and is left out."""
 
 
 class CardWarning(T2VWarning):

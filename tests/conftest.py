@@ -5,10 +5,14 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from t2v_hub.testing import LoopbackHub
+
+if TYPE_CHECKING:
+    from digits_pool import DigitsHub, DigitsPool
 
 ROOT = Path(__file__).parent.parent
 # Before torch is imported, and for the processes that tests start: networks are tiny here, and threads that
@@ -61,6 +65,23 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, pets: Path, probe: Path) 
     # It is made before `_own_home` is there, so nothing is to be kept at home.
     t2v_json("embed", pets, "-o", path, "--probe", probe, *SIZE, "--no-cache")
     return path
+
+
+@pytest.fixture(scope="session")
+def digits_pool(tmp_path_factory: pytest.TempPathFactory) -> "DigitsPool":
+    """Six real experts on digits and a catalog of them; to be read only."""
+    from digits_pool import make_pool
+
+    return make_pool(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="session")
+def digits_hub(digits_pool: "DigitsPool", tmp_path_factory: pytest.TempPathFactory) -> "Iterator[DigitsHub]":
+    """The same on a running Hub; not to be changed."""
+    from digits_pool import publish
+
+    with LoopbackHub() as hub:
+        yield publish(digits_pool, hub, tmp_path_factory.mktemp("digits-hub"))
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import configparser
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ PACKAGE = Path(t2v_hub.__file__).parent
 LAYERS = {
     "errors": 1,
     "storage": 1,
+    "plugins": 1,
     "embedding": 2,
     "fisher": 3,
     "distance": 3,
@@ -98,6 +100,24 @@ def test_imports_point_down(path):
 def test_every_room_has_a_layer():
     """A new room must say where it stands."""
     assert {room(path) for path in FILES} - BESIDE == set(LAYERS)
+
+
+ADAPTERS = sorted((PACKAGE.parent / "integrations" / "t2v_hub_integrations").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: path.stem)
+def test_an_adapter_uses_public_names_only(path):
+    """What is not public may change with any version, and an adapter is what others will copy from."""
+    private = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            private += [alias.name for alias in node.names if alias.name.startswith("t2v_hub.")]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "t2v_hub":
+            module = import_module(node.module or "")
+            public = getattr(module, "__all__", ()) if node.module != "t2v_hub.errors" else dir(module)
+            private += [f"{node.module}.{alias.name}" for alias in node.names if alias.name not in public]
+
+    assert not private
 
 
 def test_every_package_is_shipped():
