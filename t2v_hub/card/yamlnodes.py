@@ -17,6 +17,7 @@ MAX_DEPTH = 100
 MAX_WEIGHT = 8_000_000  # characters and nodes once every alias is written out
 MAX_NODES = 150_000
 MAX_SLOW = 100_000  # characters that PyYAML's own parser reads within a second or so
+_TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
 
 TAG = "tag:yaml.org,2002:"
 _COMMENT = re.compile(r"#[^\r\n]*")
@@ -145,6 +146,8 @@ def same(old: Node, new: Node) -> bool:
 def reason_of(error: yaml.YAMLError) -> str:
     """What PyYAML found wrong, on one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem:
+        if "maximum nesting depth" in error.problem:  # newer libyaml, before it hands over any event
+            return _TOO_DEEP
         mark = error.problem_mark
         return f"{error.problem}" + (f" in its line {mark.line + 1}" if mark else "")
     return str(error).splitlines()[0]
@@ -178,7 +181,7 @@ class _Builder:
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             self._add(_collection(event))
             if len(self._open) > MAX_DEPTH:
-                raise unreadable(f"it is nested deeper than {MAX_DEPTH} levels")
+                raise unreadable(_TOO_DEEP)
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             self._close(_start(event), _end(event))
         elif isinstance(event, yaml.AliasEvent):
