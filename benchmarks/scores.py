@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from t2v_hub.scores import SCORES, score
+from t2v_hub.scores import BUILT_IN_SCORES, SCORES, score
 
 
 def seconds(name: str, n: int, d: int, n_classes: int, source_classes: int, repeats: int) -> float:
@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--source-classes", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--scores", nargs="+", choices=list(SCORES), default=list(SCORES))
+    parser.add_argument(
+        "--scores", nargs="+", metavar="NAME", choices=SCORES, default=list(BUILT_IN_SCORES)
+    )  # those of plug-ins where they are asked for
     parser.add_argument("--quick", action="store_true", help="60 images of 128 features, once")
     args = parser.parse_args()
     if args.quick:

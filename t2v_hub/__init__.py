@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from t2v_hub.embedding import Space, TaskEmbedding
     from t2v_hub.errors import T2VError, T2VWarning
+    from t2v_hub.executors import Executor
     from t2v_hub.fisher.variational import VariationalRecipe
     from t2v_hub.head import HeadRecipe
     from t2v_hub.probe import Preprocessing, ProbeNetwork
@@ -41,6 +42,7 @@ _HOMES = {
     "Catalog": "catalog",
     "CrossDiversity": "diagnostics",
     "Diversity": "diagnostics",
+    "Executor": "executors",
     "HeadRecipe": "head",
     "ModelSelector": "selector",
     "Preprocessing": "probe",
@@ -71,6 +73,7 @@ __all__ = [
     "Catalog",
     "CrossDiversity",
     "Diversity",
+    "Executor",
     "HeadRecipe",
     "ModelSelector",
     "Preprocessing",

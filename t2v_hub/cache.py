@@ -12,6 +12,7 @@ from t2v_hub.blocks import BlockStore
 from t2v_hub.data import DecodedSample
 from t2v_hub.embedding import TaskEmbedding, canonical_json
 from t2v_hub.errors import CacheWarning, EmbeddingFileError
+from t2v_hub.storage import touch
 
 
 class EmbeddingCache:
@@ -24,15 +25,21 @@ class EmbeddingCache:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
+    def __getstate__(self) -> dict[str, object]:
+        # Another process may have another working folder.
+        return {"folder": None if self.folder is None else self.folder.absolute()}
+
     def load(self, key: str) -> TaskEmbedding | None:
         """The finished embedding, or None where it is not there or is damaged."""
         if self.folder is None or not self._path(key).exists():
             return None
         try:
-            return TaskEmbedding.load(self._path(key))
+            found = TaskEmbedding.load(self._path(key))
         except EmbeddingFileError as error:
             warnings.warn(f"{error} It is measured again now.", CacheWarning, stacklevel=7)
             return None
+        touch(self._path(key))
+        return found
 
     def save(self, key: str, embedding: TaskEmbedding) -> None:
         """Keep a finished embedding.

@@ -12,6 +12,7 @@
     │   ├── LabelError                        labels missing, of one class only, or not labels
     │   │   └── ClassSizeError                a class with a single image
     │   └── ImageError                        too many images that cannot be decoded
+    ├── ManifestError (ValueError)            a table of tasks that cannot be used
     ├── ProbeError (ValueError)               something about a network
     │   ├── ProbeNotFoundError (LookupError)  no such file, folder or repository
     │   ├── HeadNotFoundError (LookupError)   no classification head could be found
@@ -26,6 +27,7 @@
     │   ├── EmptyCatalogError                 no candidate to rank
     │   └── ResultsError                      measured errors that cannot be used, or too few of them
     ├── CheckpointError (ValueError)          a candidate that does not load
+    ├── ScoreError (ValueError)               a score of a plug-in that fails, or is no finite number
     ├── CardError (ValueError)                something about a model or data set card
     │   ├── CardEntryError                    an entry that cannot be used, or not be written
     │   ├── CardTextError                     a README that cannot be changed without harm
@@ -40,6 +42,7 @@
     │   └── HubUnreachableError (ConnectionError)  no connection, time-out, server error, offline mode
     ├── StorageError (OSError)                disk full, read-only, not permitted
     ├── InsufficientMemoryError (MemoryError) one image at a time still does not fit
+    ├── WorkerError (RuntimeError)            work that another process could not do, or died of
     └── MissingDependencyError (ImportError)  an optional package is not installed
 
     T2VWarning (UserWarning)
@@ -49,6 +52,7 @@
     ├── CacheWarning                          a damaged cache entry was ignored and measured again
     ├── FewImagesWarning                      too few images for a standard error that can be trusted
     ├── FewCandidatesWarning                  fewer candidates than were asked for
+    ├── SkippedCheckpointsWarning             candidates that did not load were passed over
     ├── PlugInWarning                         a plug-in of another package does not work and is left out
     └── CardWarning                           an entry of a card was skipped, or a card grows large
 """
@@ -92,6 +96,10 @@ class ClassSizeError(LabelError):
 
 class ImageError(DataError):
     """Too many images cannot be decoded."""
+
+
+class ManifestError(T2VError, ValueError):
+    """A table of tasks cannot be used."""
 
 
 class ProbeError(T2VError, ValueError):
@@ -150,6 +158,10 @@ class CheckpointError(T2VError, ValueError):
     """A candidate's weights do not load."""
 
 
+class ScoreError(T2VError, ValueError):
+    """A score of a plug-in fails on a checkpoint, or is no finite number."""
+
+
 class CardError(T2VError, ValueError):
     """Something is wrong with a model or data set card."""
 
@@ -206,6 +218,10 @@ class InsufficientMemoryError(T2VError, MemoryError):
     """Even one image at a time does not fit into memory."""
 
 
+class WorkerError(T2VError, RuntimeError):
+    """A piece of work cannot be sent to another process, or its workers died again and again."""
+
+
 class MissingDependencyError(T2VError, ImportError):
     """An optional package is not installed."""
 
@@ -236,6 +252,10 @@ class FewImagesWarning(T2VWarning):
 
 class FewCandidatesWarning(T2VWarning):
     """A search gets fewer candidates than it asked for."""
+
+
+class SkippedCheckpointsWarning(T2VWarning):
+    """Candidates that did not load were passed over."""
 
 
 class PlugInWarning(T2VWarning):

@@ -70,6 +70,9 @@ class TaskMeasurer:
         self.progress = progress
         self._placed: tuple[ProbeNetwork, SquaredGradients] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_placed": None}  # another process may have another device
+
     def embed(self, info: TaskInfo, decoded: DecodedSample) -> TaskEmbedding:
         """The embedding of one sample; see `Task2Vec.embed`."""
         probe, squares = self._placed_probe()

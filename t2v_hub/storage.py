@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 
 from t2v_hub.errors import StorageError
 
+__all__ = ["home", "locked", "storage_error", "write_atomically"]
+
 _CAUSES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
@@ -64,6 +66,12 @@ def write_atomically(path: Path | str, content: bytes | Callable[[BinaryIO], obj
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
     return path
+
+
+def touch(path: Path) -> None:
+    """Note that a kept file was used now, for `t2v_hub.housekeeping`; where that is forbidden, do nothing."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
 
 
 @contextlib.contextmanager

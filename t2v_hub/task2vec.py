@@ -1,7 +1,7 @@
 """`Task2Vec`: from a labelled data set to its embedding."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,12 +9,14 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 
 from t2v_hub import data as data_room
 from t2v_hub.cache import EmbeddingCache
 from t2v_hub.data import DecodedSample
 from t2v_hub.embedding import SPACE_SETTINGS, Space, TaskEmbedding, TaskInfo
 from t2v_hub.errors import EmbeddingMismatchError, FewImagesWarning, SettingsError, T2VError
+from t2v_hub.executors import Executor, make_executor, results
 from t2v_hub.fisher.variational import VariationalRecipe
 from t2v_hub.head import HeadRecipe
 from t2v_hub.measuring import TaskMeasurer
@@ -249,17 +251,33 @@ class Task2Vec:
         return self._measurer.embed(info, decoded)
 
     @torch.inference_mode(False)
-    def embed_many(self, tasks: Mapping[str, object], **data_options: Any) -> "EmbeddedTasks":
+    def embed_many(
+        self, tasks: Mapping[str, object], *, executor: Executor | str | None = None, **data_options: Any
+    ) -> "EmbeddedTasks":
         """Embeddings of several data sets by name; one that fails is named in the result.
 
         Tasks of up to 128 images, such as few-shot episodes or the clients of federated learning, are
         measured side by side: passes are full, each image runs once however many tasks hold it, and heads
         are fitted together. That changes vectors by rounding only, and not at all what is random in them.
 
+        An executor measures each task alone, in a process of its own: vectors are those of `embed`, to the
+        bit where processors and numbers of threads are alike. What is finished lies in the cache, blocks
+        too, so that a task whose worker was killed goes on where it stopped. Let the cache be a folder that
+        all workers share; with ``cache=False`` such a task begins anew.
+
         Args:
-            tasks: Data sets by the name that their embedding is to carry.
+            tasks: Data sets by the name that their embedding is to carry. For an executor, names and paths
+                are read by the worker, anything else is sent there.
+            executor: Where to measure: ``ray``, another name that an installed package declares in the
+                entry-point group ``t2v_hub.executors``, or an `Executor`; None for this process.
             **data_options: Options of `t2v_hub.data.load`, for all of them.
+
+        Raises:
+            SettingsError: There is no such executor.
+            MissingDependencyError: What the executor needs is not installed.
         """
+        if executor is not None:
+            return self._embed_elsewhere(tasks, make_executor(executor), data_options)
         embeddings: dict[str, TaskEmbedding] = {}
         failures: dict[str, T2VError] = {}
         waiting: dict[str, tuple[TaskInfo, DecodedSample]] = {}
@@ -285,10 +303,19 @@ class Task2Vec:
             if sum(map(len, images)) > _WAITING_IMAGES or sum(i.nbytes for i in images) > _WAITING_BYTES:
                 embed_waiting()
         embed_waiting()
-        return EmbeddedTasks(
-            {name: embeddings[name] for name in tasks if name in embeddings},
-            {name: failures[name] for name in tasks if name in failures},
-        )
+        return EmbeddedTasks.of(tasks, {**embeddings, **failures})
+
+    def _embed_elsewhere(
+        self, tasks: Mapping[str, object], executor: Executor, data_options: Mapping[str, Any]
+    ) -> "EmbeddedTasks":
+        names = list(tasks)
+        done: dict[str, TaskEmbedding | T2VError] = {}
+        disable = None if self.progress else True
+        with tqdm(total=len(names), desc="Tasks", disable=disable, leave=False) as bar:
+            for number, result in results(executor, _EmbedNamed(self, data_options), tasks.items()):
+                done[names[number]] = result
+                bar.update()
+        return EmbeddedTasks.of(tasks, done)
 
     def _read(self, data: object, data_options: Mapping[str, Any]) -> tuple[TaskInfo, DecodedSample]:
         options = {"seed": self.seed, "progress": self.progress, **data_options}
@@ -314,6 +341,27 @@ class EmbeddedTasks:
 
     embeddings: Mapping[str, TaskEmbedding]
     failures: Mapping[str, T2VError]
+
+    @classmethod
+    def of(cls, names: Iterable[str], done: Mapping[str, TaskEmbedding | T2VError]) -> Self:
+        """Results by name, in the order of ``names``."""
+        pairs = [(name, done[name]) for name in names]
+        return cls(
+            {name: result for name, result in pairs if not isinstance(result, T2VError)},
+            {name: result for name, result in pairs if isinstance(result, T2VError)},
+        )
+
+
+@dataclass(frozen=True)
+class _EmbedNamed:
+    """Embeds one of many tasks, wherever it is called."""
+
+    task2vec: Task2Vec
+    data_options: Mapping[str, Any]
+
+    def __call__(self, task: tuple[str, object]) -> TaskEmbedding:
+        name, data = task
+        return self.task2vec.embed(data, **{"name": name, **self.data_options})
 
 
 def _warn_of_few(info: TaskInfo, decoded: DecodedSample) -> None:

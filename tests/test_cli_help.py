@@ -15,12 +15,14 @@ from cli_data import t2v, t2v_json
 from t2v_hub import __version__
 from t2v_hub.card import Role
 from t2v_hub.catalog import Library
-from t2v_hub.cli import app, catalog, compare, options, push, repository
+from t2v_hub.catalog.merging import Prefer
+from t2v_hub.cli import app, cache, catalog, compare, merge, options, push, repository
 from t2v_hub.cli.conditions import conditions
 from t2v_hub.data.labels import SmallClasses
 from t2v_hub.distance import DistanceName
 from t2v_hub.errors import SettingsError
 from t2v_hub.head import HeadRecipe
+from t2v_hub.housekeeping import CacheKind
 from t2v_hub.hub import RepoType
 from t2v_hub.probe import DEFAULT_PROBE
 from t2v_hub.selector import AutoSelector
@@ -57,6 +59,10 @@ def test_the_commands():
         "t2v catalog sync",
         "t2v catalog record",
         "t2v catalog results",
+        "t2v catalog merge",
+        "t2v cache",
+        "t2v cache size",
+        "t2v cache prune",
         "t2v push",
         "t2v pull",
         "t2v card",
@@ -110,6 +116,8 @@ def test_the_defaults_in_the_help_are_the_librarys():
         (options.SamplingName, inspect.signature(Task2Vec).parameters["sampling"].annotation),
         (compare.AnyDistance, DistanceName),
         (catalog.LibraryName, Library),
+        (cache.CacheKindName, CacheKind),
+        (merge.PreferName, Prefer),
         (push.RoleName, Role),
         (repository.RepoTypeName, RepoType),
     ],

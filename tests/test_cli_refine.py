@@ -12,7 +12,7 @@ from t2v_hub.catalog import Candidate, Catalog
 from t2v_hub.cli import options
 from t2v_hub.embedding import TaskEmbedding
 from t2v_hub.model2vec import Model2Vec
-from t2v_hub.scores import SCORES, FeatureKind
+from t2v_hub.scores import BUILT_IN_SCORES, FeatureKind
 from t2v_hub.selector import ModelSelector
 from t2v_hub.selector.combined import COMBINED
 
@@ -135,7 +135,7 @@ def test_learned_distances_rank(pets, embedded, at, fit, catalog, folders):
         (["--refine", "1", "--features", "all"], 2, "Invalid value for '--features'"),
         (["--refine", "0"], 2, "Invalid value for '--refine'"),
         (["--budget", "-1"], 2, "Invalid value for '--budget'"),
-        (["--refine", "1", "--score", "sfda"], 2, "Invalid value for '--score'"),
+        (["--refine", "1", "--score", "sfda"], 2, "There is no score 'sfda'. Choose one of: combined, logme"),
         (
             ["--refine", "1"],
             2,
@@ -180,4 +180,4 @@ def test_a_fit_of_strangers_is_named_before_the_data_is_read(tmp_path, pets, fit
 
 def test_the_scores_are_the_librarys():
     """They are written twice so that --help imports no numpy."""
-    assert get_args(options.ScoreName) == (COMBINED, *SCORES)
+    assert (COMBINED, *BUILT_IN_SCORES) == options.SCORES

@@ -531,6 +531,18 @@ def test_a_hub_out_of_reach_is_said_to_be(monkeypatch):
         ProbeNetwork.load("org/net")
 
 
+def test_a_loaded_timm_network_says_its_own_preprocessing(timm_folder):
+    """Transforms are made from it; the architecture's default weights have another size and mean."""
+    config = json.loads((timm_folder / "config.json").read_text())
+    config["pretrained_cfg"] |= {"mean": [0.1, 0.2, 0.3], "crop_pct": 0.75, "input_size": [3, SIDE, SIDE]}
+    (timm_folder / "config.json").write_text(json.dumps(config))
+
+    resolved = timm.data.resolve_model_data_config(load_checkpoint(timm_folder, n_classes=3))
+
+    assert (resolved["mean"], resolved["crop_pct"]) == ([0.1, 0.2, 0.3], 0.75)
+    assert resolved["input_size"] == [3, SIDE, SIDE]
+
+
 @pytest.mark.parametrize(
     ("location", "revision", "expected"),
     [

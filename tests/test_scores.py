@@ -20,9 +20,9 @@ from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from t2v_hub.errors import LabelError, ProbeOutputError, SettingsError
+from t2v_hub.scores import BUILT_IN_SCORES as SCORES
 from t2v_hub.scores import (
     PENALTIES,
-    SCORES,
     h_score,
     knn_accuracy,
     layer_means,

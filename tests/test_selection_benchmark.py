@@ -20,7 +20,7 @@ from benchmarks.selection.linear import linear_errors
 from benchmarks.selection.pool import Embedded, Measured
 from benchmarks.selection.tasks import SIZES, Task, splits
 from t2v_hub.judging import GroundTruth, Judge
-from t2v_hub.scores import SCORES
+from t2v_hub.scores import BUILT_IN_SCORES
 from t2v_hub.selector.combined import PARTS
 from tests.factories import make_embedding, make_space
 
@@ -102,7 +102,7 @@ def test_no_score_sees_a_test_label(tmp_path, monkeypatch, size):
             results.append({name: file[name] for name in file.files if not name.endswith("seconds")})
 
     clean, changed = results
-    assert {f"{size}/{name}" for name in SCORES} <= clean.keys()
+    assert {f"{size}/{name}" for name in BUILT_IN_SCORES} <= clean.keys()
     assert changed[f"{size}/error"] > clean[f"{size}/error"] + 0.3
     for name in clean.keys() - {f"{size}/error"}:
         np.testing.assert_array_equal(clean[name], changed[name])
@@ -273,13 +273,13 @@ def with_seconds(measured: Measured) -> Measured:
     shape = measured.truth.errors.shape
     return replace(
         measured,
-        scores={name: rng.random(shape) for name in SCORES},
+        scores={name: rng.random(shape) for name in BUILT_IN_SCORES},
         outcomes=[
             [(rng.random((N_SPLITS, 30)) < 0.5).astype(float) for _ in range(shape[1])]
             for _ in range(shape[0])
         ],
         seconds=rng.uniform(1, 2, shape[:2]),
-        score_seconds={name: rng.uniform(0.1, 0.2, shape[:2]) for name in SCORES},
+        score_seconds={name: rng.uniform(0.1, 0.2, shape[:2]) for name in BUILT_IN_SCORES},
         embedding_seconds=rng.uniform(3, 4, (shape[0], shape[2])),
     )
 
@@ -401,7 +401,7 @@ def test_every_source_of_two_tasks_has_an_expert_for_each_that_never_saw_it(tmp_
 def test_a_kept_table_is_judged_as_what_was_measured(measured, tmp_path):
     """From the file alone: the same errors, scores and first stages, so the same rows."""
     stages = {"asymmetric": np.random.default_rng(3).random(measured.truth.errors.shape)}
-    scores = {name: np.random.default_rng(4).random(measured.truth.errors.shape) for name in SCORES}
+    scores = {name: np.random.default_rng(4).random(measured.truth.errors.shape) for name in BUILT_IN_SCORES}
     measured = replace(with_seconds(measured), scores=scores)
 
     keeping.keep(tmp_path / "kept.parquet", [(measured, stages)], {"command": "none"})
@@ -418,7 +418,7 @@ def test_a_kept_table_is_judged_as_what_was_measured(measured, tmp_path):
     np.testing.assert_array_equal(found.parameters, measured.parameters)
     np.testing.assert_allclose(found.seconds, measured.seconds, rtol=1e-6)
     np.testing.assert_allclose(found.embedding_seconds, measured.embedding_seconds, rtol=1e-6)
-    assert found.score_seconds.keys() == SCORES.keys()
+    assert found.score_seconds.keys() == BUILT_IN_SCORES.keys()
     for name, seconds in found.score_seconds.items():
         np.testing.assert_allclose(seconds, measured.score_seconds[name], rtol=1e-6)
 

@@ -12,7 +12,7 @@ from benchmarks.selection.experts import Checkpoint
 from benchmarks.selection.pool import Array, Measured
 from benchmarks.selection.tasks import Task
 from t2v_hub.judging import GroundTruth
-from t2v_hub.scores import SCORES
+from t2v_hub.scores import BUILT_IN_SCORES
 
 _READ, _SCORE, _EMBED = "seconds", "seconds: ", "seconds of embedding"
 
@@ -90,10 +90,12 @@ def kept(path: Path, size: str) -> tuple[Measured, dict[str, Array]]:
             for n, o in zip(names, facts["origins"], strict=True)
         ),
         truth=truth,
-        scores={name: values(name) for name in SCORES},
+        scores={name: values(name) for name in BUILT_IN_SCORES},
         outcomes=[],
         seconds=seconds(_READ, facts.get("seconds")),
-        score_seconds={n: seconds(f"{_SCORE}{n}", facts.get("score_seconds", {}).get(n)) for n in SCORES},
+        score_seconds={
+            n: seconds(f"{_SCORE}{n}", facts.get("score_seconds", {}).get(n)) for n in BUILT_IN_SCORES
+        },
         parameters=np.array(facts["parameters"]),
         embedding_seconds=values(_EMBED)[:, 0] if _EMBED in rows.column_names else None,
     )

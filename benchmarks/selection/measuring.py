@@ -12,7 +12,7 @@ from benchmarks.selection.linear import linear_errors
 from benchmarks.selection.tasks import SIDE, SIZES, Images, Labels, Task, save, splits
 from t2v_hub.probe import ProbeNetwork
 from t2v_hub.probe.network import OUTPUT
-from t2v_hub.scores import SCORES, ridge_outcomes, score
+from t2v_hub.scores import BUILT_IN_SCORES, ridge_outcomes, score
 
 BATCH = 50
 
@@ -52,7 +52,7 @@ def _is_complete(path: Path) -> bool:
     """Whether a file has every score; one from before a score was added has not."""
     with np.load(path) as file:
         sizes = [size for size in SIZES if f"{size}/error" in file.files]
-        return all(f"{size}/{name}" in file.files for size in sizes for name in SCORES)
+        return all(f"{size}/{name}" in file.files for size in sizes for name in BUILT_IN_SCORES)
 
 
 def measure(reader: Reader, task: Task, images: Images, labels: Labels, folder: Path) -> None:
@@ -76,7 +76,7 @@ def measure(reader: Reader, task: Task, images: Images, labels: Labels, folder: 
         found[f"{size}/outcomes"] = outcomes.astype(np.float16)
         found[f"{size}/ridge_accuracy"] = outcomes.mean(axis=1)
         found[f"{size}/ridge_accuracy/seconds"] = np.asarray((time.perf_counter() - start) / len(trains))
-        for name in SCORES.keys() - {"ridge_accuracy"}:
+        for name in BUILT_IN_SCORES.keys() - {"ridge_accuracy"}:
             start = time.perf_counter()
             values = [
                 score(

@@ -13,7 +13,7 @@ from benchmarks.selection.experts import Checkpoint
 from benchmarks.selection.tasks import N_SPLITS, Task
 from t2v_hub import TaskEmbedding
 from t2v_hub.judging import GroundTruth
-from t2v_hub.scores import SCORES
+from t2v_hub.scores import BUILT_IN_SCORES
 
 Array = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ class Measured:
 
     def raw_score(self, name: str) -> Array:
         """A score in its own direction."""
-        return -self.scores[name] if SCORES[name].larger_is_better else self.scores[name]
+        return -self.scores[name] if BUILT_IN_SCORES[name].larger_is_better else self.scores[name]
 
     def place(self, name: str) -> int:
         """Number of a candidate."""
@@ -87,7 +87,10 @@ def read_measured(
         candidates=tuple(one.name for one in candidates),
         sources=tuple(task.source for task in kept),
     )
-    scores = {name: (-1 if SCORES[name].larger_is_better else 1) * stacked(name) for name in SCORES}
+    scores = {
+        name: (-1 if BUILT_IN_SCORES[name].larger_is_better else 1) * stacked(name)
+        for name in BUILT_IN_SCORES
+    }
     return Measured(
         size=size,
         tasks=tuple(kept),
@@ -96,7 +99,7 @@ def read_measured(
         scores=scores,
         outcomes=[[np.asarray(f["outcomes"], np.float64) for f in row] for row in files],
         seconds=stacked("read_seconds"),
-        score_seconds={name: stacked(f"{name}/seconds") for name in SCORES},
+        score_seconds={name: stacked(f"{name}/seconds") for name in BUILT_IN_SCORES},
         parameters=np.array([_parameters(one.path) for one in candidates], np.float64),
     )
 

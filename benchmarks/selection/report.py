@@ -24,7 +24,7 @@ from benchmarks.selection.policies import (
 from benchmarks.selection.pool import Array, Embedded, Measured
 from t2v_hub.judging import Judge, Row, rows
 from t2v_hub.judging.rows import Cost
-from t2v_hub.scores import SCORES
+from t2v_hub.scores import BUILT_IN_SCORES
 from t2v_hub.selector.combined import PARTS
 from t2v_hub.selector.outcomes import Outcomes, tie_groups
 
@@ -99,7 +99,7 @@ def everything(judge: Judge, measured: Measured, found: Mapping[str, Array]) -> 
         add(name, scores, cost)  # DOMAIN's mean features were not timed
     scores_of = {name: available(measured, scores) for name, scores in measured.scores.items()}
     n = len(measured.candidates)
-    for name in SCORES:
+    for name in BUILT_IN_SCORES:
         for k in LOADED[1:]:
             label = f"{name}, {k} at random"
             result[label] = random_shortlist(judge, label, scores_of[name], k)

@@ -27,7 +27,9 @@ from t2v_hub.catalog.candidate import Candidate, EmbeddingRecord, StoredEmbeddin
 from t2v_hub.catalog.index import Index, read_index, write_index
 from t2v_hub.catalog.joining import file_names, joined, spaces_in
 from t2v_hub.catalog.matrix import Matrices, Matrix, open_matrix
+from t2v_hub.catalog.merging import merge_catalogs
 from t2v_hub.catalog.pack import open_pack
+from t2v_hub.catalog.plugged import plugged_catalog
 from t2v_hub.catalog.recording import ResultFolder
 from t2v_hub.catalog.state import SyncReport, read_state
 from t2v_hub.embedding import Space, TaskEmbedding
@@ -36,7 +38,6 @@ from t2v_hub.errors import (
     CatalogFileError,
     EmbeddingFileError,
     SettingsError,
-    StorageError,
 )
 from t2v_hub.storage import home, locked
 
@@ -62,15 +63,18 @@ class Catalog(ResultFolder):
 
     def __init__(self, path: Path | str | None = None) -> None:
         self.path = (home() / "catalog" if path is None else Path(path)).expanduser().absolute()
-        self._index = self._read()
+        self._index = self.index_on_disk()
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> Self:
-        """The catalog in a folder that has one.
+        """The catalog in a folder that has one, or at ``NAME:LOCATION`` for what the plug-in NAME opens.
 
         Raises:
             CatalogFileError: There is none, or it cannot be read.
+            CatalogError: The plug-in fails.
         """
+        if (plugged := plugged_catalog(path)) is not None:
+            return plugged  # type: ignore[return-value]  # whichever catalog the plug-in makes
         catalog = cls(path)
         if not any((catalog.path / name).is_file() for name in (_INDEX, "results.parquet")):
             raise CatalogFileError(
@@ -257,13 +261,13 @@ class Catalog(ResultFolder):
         with self.changing() as index:
             for candidate in candidates:
                 old = index.candidates.get(candidate.id)
-                stored = self._store(candidate, index.spaces, written)
+                stored = self.store(candidate, index.spaces, written)
                 known = stored if old is None else joined(old, stored, across_revisions=across_revisions)
                 index.candidates[candidate.id] = known
                 index.local.add(candidate.id)
 
     def merge(self, other: "Catalog") -> tuple[str, ...]:
-        """Add every candidate of another catalog, as `add` does, and all of its results, as `record` does.
+        """Add every candidate and result of another catalog; `merge_catalogs` says more of what it did.
 
         Returns:
             What could not be read and was left out, in words; empty when all could.
@@ -271,18 +275,7 @@ class Catalog(ResultFolder):
         Raises:
             StorageError: The disk is full, read-only or closed to us; merging again completes it.
         """
-        left_out: list[str] = []
-        candidates: list[Candidate] = []
-        for candidate in other:
-            readable: list[TaskEmbedding] = []
-            for index in range(len(candidate.embeddings)):
-                try:
-                    readable.append(candidate.embeddings[index])
-                except (EmbeddingFileError, StorageError) as error:
-                    left_out.append(f"{candidate.id}: {error}")
-            candidates.append(replace(candidate, embeddings=readable))
-        self.extend(candidates)
-        return (*left_out, *self._merge_results(other))
+        return merge_catalogs(self, [other]).left_out
 
     def reload(self) -> None:
         """Take up what other processes wrote since this catalog was opened.
@@ -290,7 +283,7 @@ class Catalog(ResultFolder):
         Raises:
             CatalogFileError: What is there now cannot be read.
         """
-        self._index = self._read()
+        self._index = self.index_on_disk()
 
     def own_spaces(self) -> dict[Space, int]:
         """As `spaces`, without those that only cards brought: nobody else named their probes.
@@ -315,14 +308,14 @@ class Catalog(ResultFolder):
             StorageError: The disk is full, read-only or closed to us; the catalog is as it was.
         """
         if id not in self:
-            self._index = self._read()
+            self._index = self.index_on_disk()
         self[id]  # raises where it is absent
         with self.changing() as index:
             index.candidates.pop(id, None)
 
     def files_of_candidates(self) -> set[str]:
         """See `ResultFolder`."""
-        return file_names(self._read())
+        return file_names(self.index_on_disk())
 
     def locked(self) -> AbstractContextManager[None]:
         """No other process changes the catalog meanwhile.
@@ -336,14 +329,19 @@ class Catalog(ResultFolder):
         )
         return locked(self.path / ".lock", seconds=_LOCK_SECONDS, busy=busy)
 
-    def _read(self) -> Index:
+    def index_on_disk(self) -> Index:
+        """The index as it is on disk now.
+
+        Raises:
+            CatalogFileError: It cannot be read.
+        """
         return read_index(self.path / _INDEX, self.embeddings_folder)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[Index]:
         """The index as it is on disk now; what the body makes of it is written, under the lock."""
         with self.locked():
-            index = self._read()
+            index = self.index_on_disk()
             before = file_names(index)
             yield index
             used = spaces_in(index.candidates.values())
@@ -360,7 +358,7 @@ class Catalog(ResultFolder):
             except CatalogFileError:  # who knows what the results name: nothing is deleted
                 self._delete(())
 
-    def _store(self, candidate: Candidate, spaces: dict[str, Space], written: set[str]) -> Candidate:
+    def store(self, candidate: Candidate, spaces: dict[str, Space], written: set[str]) -> Candidate:
         """The candidate with its embeddings written into this catalog's folder, unless they are just now."""
         embeddings = candidate.embeddings
         if isinstance(embeddings, StoredEmbeddings) and embeddings.folder == self.embeddings_folder:

@@ -13,7 +13,6 @@ import abc
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
 from t2v_hub.catalog.candidate import file_name
@@ -100,7 +99,7 @@ class ResultFolder(abc.ABC):
                 raise SettingsError(f"Only a Result can be recorded, not {type(item).__name__}.")
         given = {embedding.digest: embedding for embedding in embeddings}
         named = _digests(new)
-        with self._changing_results() as held:
+        with self.changing_results() as held:
             for digest in named - given.keys():
                 if not (self.embeddings_folder / file_name(digest)).is_file():
                     task = next(result.task for result in new if result.embedding == digest)
@@ -109,7 +108,7 @@ class ResultFolder(abc.ABC):
                         f"{str(self.path)!r} nor given. Pass it: record_many(results, embeddings=[...])."
                     )
             for digest in named & given.keys():
-                self._keep(given[digest])
+                self.keep(given[digest])
             held |= {result.key: result for result in new}
 
     def results(
@@ -143,7 +142,7 @@ class ResultFolder(abc.ABC):
             StorageError: The disk is full, read-only or closed to us; what was there stays.
         """
         keys = {result.key for result in results}
-        with self._changing_results() as held:
+        with self.changing_results() as held:
             removed = keys & held.keys()
             for key in removed:
                 del held[key]
@@ -188,35 +187,17 @@ class ResultFolder(abc.ABC):
             claimed = result.origin == "card" and result.endpoint == endpoint
             return claimed and (result.checkpoint in read or result.checkpoint not in listed)
 
-        with self._changing_results() as held:
+        with self.changing_results() as held:
             for key in [key for key, result in held.items() if is_stale(result)]:
                 del held[key]
             held |= {result.key: result for claims in read.values() for result in claims}
-
-    def _merge_results(self, other: "ResultFolder") -> list[str]:
-        """Take over all results of another folder; returns what could not be read, in words."""
-        left_out: list[str] = []
-        try:
-            theirs = other.results(origin=None)
-        except CatalogFileError as error:
-            return [str(error)]
-        embeddings: dict[str, TaskEmbedding] = {}
-        for digest in sorted(_digests(theirs)):
-            try:
-                embeddings[digest] = other.task_embedding(digest)
-            except (EmbeddingFileError, StorageError) as error:
-                left_out.append(f"a task with results: {error}")
-        if theirs:
-            known = [r if r.embedding in embeddings else replace(r, embedding=None) for r in theirs]
-            self.record_many(known, embeddings=embeddings.values())
-        return left_out
 
     def _files_of_results(self) -> set[str]:
         """Names of the files of embeddings that results name, as they are on disk now."""
         return set(map(file_name, _digests(read_results(self.path / _RESULTS).values())))
 
     @contextlib.contextmanager
-    def _changing_results(self) -> Iterator[dict[Key, Result]]:
+    def changing_results(self) -> Iterator[dict[Key, Result]]:
         """The results as they are on disk now; what the body makes of them is written, under the lock."""
         with self.locked():
             before = read_results(self.path / _RESULTS)
@@ -231,7 +212,7 @@ class ResultFolder(abc.ABC):
             except CatalogFileError:  # who knows what the index names: nothing is deleted
                 self._delete(())
 
-    def _keep(self, embedding: TaskEmbedding) -> None:
+    def keep(self, embedding: TaskEmbedding) -> None:
         """Write an embedding, unless it is here and whole."""
         path = self.embeddings_folder / file_name(embedding.digest)
         try:

@@ -7,6 +7,7 @@ import typer
 from t2v_hub import __version__
 from t2v_hub.cli import (
     benchmark,
+    cache,
     card,
     catalog,
     compare,
@@ -14,6 +15,7 @@ from t2v_hub.cli import (
     diversity,
     embed,
     enrich,
+    merge,
     pull,
     push,
     rank,
@@ -31,7 +33,8 @@ $ t2v catalog add ./pets-resnet --data ./pets
 $ t2v rank ./my-photos --top-k 5
 
 [dim]Finished blocks of images are kept in ~/.cache/t2v_hub (or T2V_HOME), and an interrupted command goes \
-on from them. Exit codes: 0 done, 1 an error that is named, 2 wrong usage, 130 interrupted.[/dim]"""
+on from them; `t2v cache` limits what is kept. Exit codes: 0 done, 1 an error that is named, 2 wrong usage, \
+130 interrupted.[/dim]"""
 
 app = typer.Typer(
     name="t2v",
@@ -50,10 +53,12 @@ app.add_typer(catalog.app, name="catalog")
 sync.register(catalog.app)
 record.register(catalog.app)
 results.register(catalog.app)
+merge.register(catalog.app)
 push.register(app)
 pull.register(app)
 app.add_typer(card.app, name="card")
 enrich.register(app)
+app.add_typer(cache.app, name="cache")
 demo.register(app)
 
 

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def benchmark(
-    catalog: opt.CatalogFolder = None,
+    catalog: opt.CatalogPlace = None,
     results: Annotated[
         Path | None,
         typer.Option(

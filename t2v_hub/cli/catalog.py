@@ -231,7 +231,7 @@ def add(
             output.note("It has no embedding, so it is ranked last; give --embedding or --data.")
 
 
-def list_(catalog: opt.CatalogFolder = None, as_json: opt.AsJson = False, quiet: opt.Quiet = False) -> None:
+def list_(catalog: opt.CatalogPlace = None, as_json: opt.AsJson = False, quiet: opt.Quiet = False) -> None:
     """List the candidates, and the spaces in which they have embeddings.
 
     Only candidates with an embedding in the space of a task can be placed by distance.
@@ -266,7 +266,7 @@ def list_(catalog: opt.CatalogFolder = None, as_json: opt.AsJson = False, quiet:
 
 def show(
     id: Annotated[str, typer.Argument(metavar="ID", help="The candidate: a repository or a folder.")],
-    catalog: opt.CatalogFolder = None,
+    catalog: opt.CatalogPlace = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:

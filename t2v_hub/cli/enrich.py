@@ -1,13 +1,19 @@
 """``t2v enrich``: embeddings of what other people's checkpoints were trained on, in bulk."""
 
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from t2v_hub.cli import options as opt
+from t2v_hub.cli.log import JsonLog, log_for
 from t2v_hub.cli.measuring import check_probe, given, task2vec
 from t2v_hub.cli.output import reflowed, session
+
+if TYPE_CHECKING:
+    from t2v_hub.enrich.report import CardOutcome, DataSetOutcome
 
 _EXAMPLES = """[bold]Examples[/bold]
 
@@ -93,6 +99,7 @@ def enrich(
     ] = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
+    log_json: opt.LogJson = False,
     max_samples: opt.MaxSamples = None,
     seed: opt.Seed = None,
     batch_size: opt.BatchSize = None,
@@ -109,7 +116,8 @@ def enrich(
     `task2vec: false` is left alone, and so is a public one that would tell of private data.
     HF_ENDPOINT names another Hub.
     """
-    with session(as_json=as_json, quiet=quiet, kept=not no_cache) as output:
+    log = log_for("enrich", wanted=log_json)
+    with session(as_json=as_json, quiet=quiet, kept=not no_cache, log=log) as output:
         from t2v_hub.catalog import Catalog
         from t2v_hub.enrich import enrich as run
         from t2v_hub.errors import SettingsError
@@ -123,14 +131,42 @@ def enrich(
             no_cache=no_cache,
             **given(max_samples=max_samples, seed=seed, batch_size=batch_size, dtype=dtype, device=device),
         )
+        filters, place = tags or ["image-classification"], Catalog(catalog)
+        if log is not None:
+            log.event(
+                "start",
+                filters=filters,
+                limit=limit,
+                catalog=str(place.path),
+                probe=embedder.probe.name,
+                space=embedder.space().id,
+                dry_run=dry_run,
+            )
         report = run(
             embedder,
-            filters=tags or ("image-classification",),
-            catalog=Catalog(catalog),
+            filters=filters,
+            catalog=place,
             create_pr=create_pr,
             catalog_only=catalog_only,
             dry_run=dry_run,
             progress=output.progress,
+            tell=None if log is None else partial(_log, log),
             **given(limit=limit, max_scan=max_scan, folder=folder),
         )
         output.result(report.to_dict(), str(report))
+        if log is not None:
+            log.event(
+                "end",
+                exit_code=0,
+                seconds=round(report.seconds, 3),
+                n_data_sets=len(report.data_sets),
+                n_cards=len(report.cards),
+                n_failed=report.n_failed,
+            )
+
+
+def _log(log: JsonLog, outcome: "DataSetOutcome | CardOutcome") -> None:
+    """Note what became of a data set or a card."""
+    from t2v_hub.enrich.report import DataSetOutcome
+
+    log.event("data_set" if isinstance(outcome, DataSetOutcome) else "card", **asdict(outcome))

@@ -72,7 +72,9 @@ def check_probe(probe: str | None) -> None:
     Raises:
         ProbeNotFoundError: Nothing is there.
     """
-    if probe is not None and absent(probe):
+    from t2v_hub.plugins import address
+
+    if probe is not None and address(probe) is None and absent(probe):
         raise ProbeNotFoundError(
             f"No such file or folder: {probe!r}. Check the path; wanted a folder with config.json and "
             f"model.safetensors, a .safetensors file with a .json beside it, or the name of a network."

@@ -18,7 +18,9 @@ EstimatorName = Literal["monte_carlo", "exact", "empirical", "variational"]
 SmallClassesName = Literal["error", "keep", "drop"]
 SamplingName = Literal["natural", "balanced"]
 DtypeName = Literal["float32", "float64", "bfloat16"]
-ScoreName = Literal[
+FeaturesName = Literal["last", "layers"]
+HeadName = Literal["l2", "cv", "entropy", "adam"]
+SCORES = (
     "combined",
     "logme",
     "leep",
@@ -29,9 +31,8 @@ ScoreName = Literal[
     "ridge_accuracy",
     "ridge_loss",
     "logistic_loss",
-]
-FeaturesName = Literal["last", "layers"]
-HeadName = Literal["l2", "cv", "entropy", "adam"]
+)
+"""Those of t2v_hub itself; a plug-in may bring more."""
 
 
 def _option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:
@@ -44,10 +45,28 @@ AsJson = Annotated[
 Quiet = Annotated[
     bool, _option("--quiet", "-q", help="No messages and no progress bars on stderr. Default: both.")
 ]
+LogJson = Annotated[
+    bool,
+    _option(
+        "--log-json",
+        help="Messages on stderr as one JSON object a line, for collectors of logs: start, each item, each "
+        "failure, end; also by T2V_LOG=json. Default: text.",
+    ),
+]
 CatalogFolder = Annotated[
     Path | None,
     _option("--catalog", metavar="DIR", help="Folder of the catalog. Default: ~/.cache/t2v_hub/catalog."),
 ]
+CatalogPlace = Annotated[
+    str | None,
+    _option(
+        "--catalog",
+        metavar="DIR",
+        help="Folder of the catalog, or NAME:LOCATION for one that a plug-in opens. Default: "
+        "~/.cache/t2v_hub/catalog.",
+    ),
+]
+"""Of a catalog that is only read."""
 
 
 def check_picture(path: Path | None) -> Path | None:
@@ -97,13 +116,14 @@ Budget = Annotated[
     ),
 ]
 ScoreOption = Annotated[
-    ScoreName | None,
+    str | None,
     _option(
         "--score",
+        metavar="NAME",
         panel=_SECOND_STAGE,
-        help="By what loaded candidates are ordered: combined is the mean of ridge_loss, logme and "
-        "logistic_loss, and of recorded results. leep and nce need a head of the checkpoint's own. "
-        "Default: combined.",
+        help=f"By what loaded candidates are ordered: {', '.join(SCORES)}, or a score of a plug-in. combined "
+        "is the mean of ridge_loss, logme and logistic_loss, and of recorded results. leep and nce need a "
+        "head of the checkpoint's own. Default: combined.",
     ),
 ]
 MaxImages = Annotated[
@@ -267,8 +287,8 @@ Probe = Annotated[
         metavar="PROBE",
         panel=_SPACE,
         help="Probe network: a Hub repository (org/name or org/name@revision), a timm name, a folder with "
-        "config.json and model.safetensors, or a .safetensors file with a .json beside it. Default: "
-        "timm/resnet18.a1_in1k.",
+        "config.json and model.safetensors, a .safetensors file with a .json beside it, or NAME:LOCATION for "
+        "one that a plug-in loads. Default: timm/resnet18.a1_in1k.",
     ),
 ]
 ImageSize = Annotated[

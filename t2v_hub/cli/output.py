@@ -20,6 +20,8 @@ from t2v_hub.storage import home
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from t2v_hub.cli.log import JsonLog
+
 WRONG_USAGE = 2
 INTERRUPTED = 130
 _PIPE_WIDTH = 10_000  # a pipe has no width: nothing is cut or wrapped for it
@@ -31,17 +33,19 @@ class Output:
     Args:
         as_json: Print one JSON object instead of text; messages go to stderr in either case.
         quiet: Leave out messages and progress bars; results, warnings and errors stay.
+        log: Where messages go in place of stderr, as events.
     """
 
-    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+    def __init__(self, *, as_json: bool, quiet: bool, log: "JsonLog | None" = None) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self.log = log
         self._stdout, self._stderr = sys.stdout, sys.stderr
 
     @property
     def progress(self) -> bool:
         """Whether progress bars are wanted (they show on a terminal only)."""
-        return not self.quiet
+        return not self.quiet and self.log is None
 
     def result(self, values: Mapping[str, object], *text: "RenderableType") -> None:
         """Print the command's result: the values as JSON, or the text.
@@ -51,7 +55,7 @@ class Output:
         from rich.text import Text
 
         if self.as_json:
-            json.dump(_plain(values), self._stdout, indent=2, allow_nan=False, ensure_ascii=False)
+            json.dump(plain(values), self._stdout, indent=2, allow_nan=False, ensure_ascii=False)
             self._stdout.write("\n")
             self._stdout.flush()
             return
@@ -84,7 +88,10 @@ class Output:
     def error(self, error: T2VError) -> None:
         """What went wrong: on stderr, and on stdout where that is for JSON."""
         message = as_started(in_flags(str(error)))
-        self.fail(message)
+        if self.log is not None:
+            self.log.event("error", type=type(error).__name__, message=message)
+        else:
+            self.fail(message)
         if self.as_json:
             self.result({"error": {"type": type(error).__name__, "message": message}})
 
@@ -103,6 +110,9 @@ class Output:
         from rich.text import Text
 
         message = as_started(message)
+        if self.log is not None:
+            self.log.event(label.removesuffix(": ") or "note", message=message)
+            return
         text = Text.assemble((label, style), message) if label else Text(message, style=style)
         with _beside_bars(self._stderr):
             # One line, unless a person would see it broken in the middle of a word.
@@ -110,7 +120,9 @@ class Output:
 
 
 @contextlib.contextmanager
-def session(*, as_json: bool, quiet: bool, kept: bool | None = None) -> Iterator[Output]:
+def session(
+    *, as_json: bool, quiet: bool, kept: bool | None = None, log: "JsonLog | None" = None
+) -> Iterator[Output]:
     """An `Output` for the body of a command; errors and interrupts of the body become exit codes.
 
     Whatever other libraries print goes to stderr, and their warnings are not shown.
@@ -119,8 +131,9 @@ def session(*, as_json: bool, quiet: bool, kept: bool | None = None) -> Iterator
         as_json: See `Output`.
         quiet: See `Output`.
         kept: Whether finished blocks of an interrupted measurement are kept; None where nothing is measured.
+        log: See `Output`; what other libraries print becomes events, too.
     """
-    output = Output(as_json=as_json, quiet=quiet)
+    output = Output(as_json=as_json, quiet=quiet, log=log)
 
     def show(
         message: Warning | str,
@@ -133,7 +146,8 @@ def session(*, as_json: bool, quiet: bool, kept: bool | None = None) -> Iterator
         ours = issubclass(category, T2VWarning)
         output.warn(in_flags(str(message)) if ours else f"{category.__name__}: {message}")
 
-    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+    aside = contextlib.nullcontext() if log is None else contextlib.redirect_stderr(log.prints())
+    with warnings.catch_warnings(), aside, contextlib.redirect_stdout(sys.stderr):
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         warnings.simplefilter("always", T2VWarning)
@@ -207,12 +221,12 @@ def _beside_bars(file: TextIO) -> Iterator[None]:
         yield
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """The value without what JSON cannot say: numbers that are not finite are null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

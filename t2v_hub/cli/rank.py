@@ -42,7 +42,7 @@ def rank(
             "which are measured first.",
         ),
     ],
-    catalog: opt.CatalogFolder = None,
+    catalog: opt.CatalogPlace = None,
     top_k: Annotated[
         int | None,
         typer.Option(
@@ -146,7 +146,10 @@ def rank(
         from t2v_hub.catalog import Catalog
         from t2v_hub.cli.target import target
         from t2v_hub.selector import Loading, ModelSelector
+        from t2v_hub.selector.second_stage import check_score
 
+        if score is not None:
+            check_score(score)  # measuring takes minutes
         wanted = conditions(where or ())
         candidates = Catalog() if catalog is None else Catalog.load(catalog)
         data_options = given(

@@ -5,6 +5,7 @@ the task at hand. With F the Fisher vectors, u and v are ``F_source / (F_source 
 ``F_target / (F_source + F_target)``, elementwise.
 """
 
+from t2v_hub.distance.coordinates import CoordinatesOf, coordinates
 from t2v_hub.distance.formulas import ALPHA, WITH_COMPLEXITY, DistanceName
 from t2v_hub.distance.pair import (
     asymmetric_distance,
@@ -20,9 +21,11 @@ from t2v_hub.distance.terms import SourceTerms
 __all__ = [
     "ALPHA",
     "WITH_COMPLEXITY",
+    "CoordinatesOf",
     "DistanceName",
     "SourceTerms",
     "asymmetric_distance",
+    "coordinates",
     "distance",
     "distance_standard_error",
     "distances",

@@ -1,5 +1,7 @@
 """`Measurer`: the embedding of a data set, measured where it is nowhere to be had."""
 
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,7 @@ from t2v_hub.enrich.journal import Journal
 from t2v_hub.enrich.patience import Patience
 from t2v_hub.enrich.report import DataSetOutcome, DataSetState
 from t2v_hub.errors import DataError, HubUnreachableError, RateLimitError, StorageError, T2VError
+from t2v_hub.executors import Executor, results
 from t2v_hub.hub.connection import Connection, repository_path
 from t2v_hub.hub.datasets import stored_embedding
 
@@ -32,6 +35,9 @@ class DataSet:
     private: bool
 
 
+Found = tuple[DataSet, TaskEmbedding | None, DataSetOutcome]
+
+
 @dataclass(frozen=True)
 class Measurer:
     """Finds or measures embeddings of data sets, each once.
@@ -43,6 +49,7 @@ class Measurer:
         journal: What was measured before.
         patience: Counts how often the Hub is out of reach.
         max_scan: Images of a data set that are streamed at most.
+        executor: Where to measure; None for this process.
     """
 
     link: Connection
@@ -51,30 +58,101 @@ class Measurer:
     journal: Journal
     patience: Patience
     max_scan: int
+    executor: Executor | None = None
 
-    def embedding(
-        self, name: str, n_checkpoints: int
-    ) -> tuple[DataSet, TaskEmbedding | None, DataSetOutcome]:
-        """A data set by what cards call it, and its embedding: kept, from its card, or measured now.
+    def embeddings(self, sizes: Mapping[str, int]) -> Generator[tuple[str, Found], None, None]:
+        """Data sets and their embeddings: kept, from their cards, or measured now.
+
+        They come one after the other; from an executor as soon as they are measured.
+
+        Args:
+            sizes: How many checkpoints were trained on each, by what cards call it.
 
         Raises:
             HubError: The Hub asks to wait for too long, or is out of reach again and again.
             StorageError: The journal cannot be written.
         """
+        measure = _Streamed(self.task2vec, self.max_scan)
+        if self.executor is not None:
+            yield from self._measured_by(self.executor, measure, sizes)
+            return
+        for name, size in sizes.items():
+            found = self._known(name, size)
+            if isinstance(found, DataSet):
+                embedding: TaskEmbedding | T2VError
+                try:
+                    embedding = measure((found.id, found.revision))
+                except T2VError as error:
+                    embedding = error
+                found = self._measured(found, size, embedding)
+            yield name, found
+
+    def _measured_by(
+        self, executor: Executor, measure: "_Streamed", sizes: Mapping[str, int]
+    ) -> Generator[tuple[str, Found], None, None]:
+        """The Hub and the journal are asked here; only what must be measured is handed on."""
+        ready: list[tuple[str, Found]] = []
+        handed: list[DataSet] = []
+        waiting: dict[DataSet, list[str]] = {}
+
+        def unknown() -> Iterator[tuple[str, str | None]]:
+            for name, size in sizes.items():
+                found = self._known(name, size)
+                if not isinstance(found, DataSet):
+                    ready.append((name, found))
+                elif found in waiting:  # another name of one that is being measured
+                    waiting[found].append(name)
+                else:
+                    waiting[found] = [name]
+                    handed.append(found)
+                    yield found.id, found.revision
+
+        with closing(results(executor, measure, unknown())) as outcomes:
+            for place, result in outcomes:
+                data_set = handed[place]
+                first, *others = waiting.pop(data_set)
+                found = self._measured(data_set, sizes[first], result)
+                ready.append((first, found))
+                for name in others:
+                    same = replace(found[2], n_checkpoints=sizes[name])
+                    again = same if found[1] is None else replace(same, state="reused")
+                    ready.append((name, (data_set, found[1], again)))
+                yield from ready
+                ready.clear()
+        yield from ready
+
+    def _known(self, name: str, size: int) -> DataSet | Found:
+        """A data set that must be measured; or what is known of it, or why nothing can be known."""
         data_set = DataSet(name, None, private=True)
         try:
             data_set = self._data_set(name)
             self.patience.answered()
-            embedding, state = self._found(data_set)
-        except (RateLimitError, StorageError):
-            raise  # what follows would fare no better
-        except HubUnreachableError as error:
-            self.patience.out_of_reach(error)
-            return data_set, None, DataSetOutcome(data_set.id, n_checkpoints, "failed", str(error))
+            known = self._stored(data_set)
         except T2VError as error:
+            return self._failed(data_set, size, error)
+        if known is None:
+            return data_set
+        embedding, state = known
+        return data_set, embedding, DataSetOutcome(data_set.id, size, state)
+
+    def _measured(self, data_set: DataSet, size: int, result: TaskEmbedding | T2VError) -> Found:
+        """What was measured now, kept in the journal, or why it was not."""
+        if isinstance(result, TaskEmbedding) and result.space != self.space:
+            result = DataError("its images have several labels, which is another space")
+        if isinstance(result, T2VError):
+            return self._failed(data_set, size, result)
+        self.journal.keep_embedding(data_set.id, result)
+        return data_set, result, DataSetOutcome(data_set.id, size, "embedded")
+
+    def _failed(self, data_set: DataSet, size: int, error: T2VError) -> Found:
+        """A data set without an embedding, and why; what ends the run is raised."""
+        if isinstance(error, RateLimitError | StorageError):
+            raise error  # what follows would fare no better
+        if isinstance(error, HubUnreachableError):
+            self.patience.out_of_reach(error)
+        else:
             self.patience.answered()
-            return data_set, None, DataSetOutcome(data_set.id, n_checkpoints, "failed", str(error))
-        return data_set, embedding, DataSetOutcome(data_set.id, n_checkpoints, state)
+        return data_set, None, DataSetOutcome(data_set.id, size, "failed", str(error))
 
     def _data_set(self, name: str) -> DataSet:
         fields = [("expand", "sha"), ("expand", "private")]
@@ -86,7 +164,8 @@ class Measurer:
             private=info.get("private") is not False,  # who does not say so is taken to keep it secret
         )
 
-    def _found(self, data_set: DataSet) -> tuple[TaskEmbedding, DataSetState]:
+    def _stored(self, data_set: DataSet) -> tuple[TaskEmbedding, DataSetState] | None:
+        """What an earlier run kept, or what the data set's own card holds."""
         kept = None if data_set.revision is None else self.journal.embedding(data_set.id, data_set.revision)
         if kept is not None and kept.space == self.space:
             return _named(kept, data_set.id), "reused"
@@ -95,19 +174,27 @@ class Measurer:
             stored = _named(stored, data_set.id)
             self.journal.keep_embedding(data_set.id, stored)
             return stored, "from its card"
-        embedding = self.task2vec.embed(
-            data_set.id,
+        return None
+
+
+@dataclass(frozen=True)
+class _Streamed:
+    """Embeds a bounded sample of a data set, wherever it is called; it knows no token and no card."""
+
+    task2vec: "Task2Vec"
+    max_scan: int
+
+    def __call__(self, data_set: tuple[str, str | None]) -> TaskEmbedding:
+        id, revision = data_set
+        return self.task2vec.embed(
+            id,
             streaming=True,
-            revision=data_set.revision,
+            revision=revision,
             max_scan=self.max_scan,
             # Any sample that is drawn from all images lies within so many of each class's first.
             max_kept=max(_LEAST_KEPT, 2 * self.task2vec.max_samples),
             small_classes="drop",
         )
-        if embedding.space != self.space:
-            raise DataError("its images have several labels, which is another space")
-        self.journal.keep_embedding(data_set.id, embedding)
-        return embedding, "embedded"
 
 
 def _named(embedding: TaskEmbedding, id: str) -> TaskEmbedding:

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from t2v_hub.enrich.journal import Journal
 from t2v_hub.enrich.patience import Patience
 from t2v_hub.enrich.report import CardOutcome, DataSetOutcome, EnrichReport
 from t2v_hub.errors import HubUnreachableError, RateLimitError, SettingsError, T2VError
+from t2v_hub.executors import Executor, make_executor
 from t2v_hub.hub.connection import Connection, repository_path
 from t2v_hub.hub.facts import Facts, candidate_of, facts_of
 from t2v_hub.hub.listing import FACTS, Listing, card_block
@@ -26,6 +28,7 @@ from t2v_hub.hub.sources import (
     MAX_STEPS,
     Groups,
     Known,
+    Source,
     group_by_data_set,
     missing_bases,
     training_data_set,
@@ -34,6 +37,9 @@ from t2v_hub.storage import home
 
 if TYPE_CHECKING:
     from t2v_hub.task2vec import Task2Vec
+
+Members = Mapping[str, Sequence[tuple[Facts, Source | None]]]
+"""Checkpoints by the data set that they were trained on, and how that is known."""
 
 _BASES = 200  # base models that are looked up in one step, of at most eight
 
@@ -49,8 +55,10 @@ def enrich(
     dry_run: bool = False,
     max_scan: int = 10_000,
     folder: Path | str | None = None,
+    executor: Executor | str | None = None,
     connection: Connection | None = None,
     progress: bool = True,
+    tell: Callable[[DataSetOutcome | CardOutcome], object] | None = None,
 ) -> EnrichReport:
     """Embed what checkpoints on the Hub were trained on, and write that into a catalog and their cards.
 
@@ -72,9 +80,13 @@ def enrich(
         max_scan: Images of a data set that are streamed at most.
         folder: Where finished work is kept; one below ``T2V_HOME`` for each Hub and space by default. Only
             one run at a time can work in it.
+        executor: Where to measure, as for `Task2Vec.embed_many`: workers read the data sets, with the Hub's
+            address and token of their own environment. Hub and cards are asked and written from here.
+            None for this process.
         connection: What to ask through; its endpoint must be that of ``HF_ENDPOINT``, from which data sets
             are streamed.
         progress: Whether to show bars (on a terminal).
+        tell: Called with each outcome as soon as it is known; the report has them all.
 
     Raises:
         SettingsError: Options that cannot work, or not together.
@@ -96,7 +108,15 @@ def enrich(
         catalog=Catalog() if catalog is None else catalog,
         journal=journal,
         patience=patience,
-        measurer=Measurer(link, task2vec, space, journal, patience, max_scan),
+        measurer=Measurer(
+            link,
+            task2vec,
+            space,
+            journal,
+            patience,
+            max_scan,
+            None if executor is None else make_executor(executor),
+        ),
         cards=CardWriter(
             link,
             journal,
@@ -107,6 +127,7 @@ def enrich(
             progress=progress,
         ),
         progress=progress,
+        tell=tell,
     )
     if dry_run:
         return run.whole(filters, limit, dry_run=True)
@@ -132,6 +153,7 @@ class _Run:
     measurer: Measurer
     cards: CardWriter
     progress: bool
+    tell: Callable[[DataSetOutcome | CardOutcome], object] | None = None
     unasked: dict[str, str] = field(default_factory=dict)
 
     def whole(self, filters: Sequence[str], limit: int, *, dry_run: bool) -> EnrichReport:
@@ -141,27 +163,23 @@ class _Run:
         facts = self._listed(listing)
         known = self._with_bases(facts)
         groups, cards = self._grouped(facts, known)
-        data_sets: list[DataSetOutcome] = []
+        data_sets: dict[str, DataSetOutcome] = {}
+        cards_of: dict[str, list[CardOutcome]] = {}
+        self._told(*cards)
         if not dry_run:
             self._keep(facts[id] for id in (*groups.without, *(card.id for card in cards)))
-        bar = tqdm(groups.by_data_set.items(), desc="Data sets", disable=None if self.progress else True)
-        for name, ids in bar:
-            bar.set_postfix_str(name)
-            members = [(facts[id], training_data_set(facts[id], known)) for id in ids]
-            if dry_run:
-                reused = self.journal.embedding(name, None) is not None
-                data_sets.append(DataSetOutcome(name, len(ids), "reused" if reused else "planned"))
-                cards += [self.cards.planned(one, source, name) for one, source in members]
-                continue
-            data_set, embedding, outcome = self.measurer.embedding(name, len(ids))
-            data_sets.append(outcome)
-            self._keep((one for one, _ in members), embedding, source=data_set.id)
-            if embedding is not None:
-                cards += self.cards.write(members, embedding, data_set)
+        members = {
+            name: [(facts[id], training_data_set(facts[id], known)) for id in ids]
+            for name, ids in groups.by_data_set.items()
+        }
+        for name, outcome, written in self._planned(members) if dry_run else self._done(members):
+            data_sets[name] = outcome
+            cards_of[name] = written
+        cards += [card for name in members for card in cards_of[name]]
         return EnrichReport(
             n_listed=len(facts),
             n_through_base=groups.n_through_base,
-            data_sets=tuple(data_sets),
+            data_sets=tuple(data_sets[name] for name in members),
             cards=tuple(cards),
             without=groups.without,
             skipped=tuple(listing.skipped),
@@ -169,6 +187,35 @@ class _Run:
             catalog=str(self.catalog.path),
             seconds=time.monotonic() - start,
         )
+
+    def _planned(self, members: Members) -> Iterator[tuple[str, DataSetOutcome, list[CardOutcome]]]:
+        """What would become of each data set and its cards."""
+        for name, group in members.items():
+            reused = self.journal.embedding(name, None) is not None
+            outcome = DataSetOutcome(name, len(group), "reused" if reused else "planned")
+            planned = [self.cards.planned(one, source, name) for one, source in group]
+            self._told(outcome, *planned)
+            yield name, outcome, planned
+
+    def _done(self, members: Members) -> Iterator[tuple[str, DataSetOutcome, list[CardOutcome]]]:
+        """What becomes of each data set and its cards, as soon as it has."""
+        bar = tqdm(total=len(members), desc="Data sets", disable=None if self.progress else True)
+        sizes = {name: len(group) for name, group in members.items()}
+        with bar, closing(self.measurer.embeddings(sizes)) as found:
+            for name, (data_set, embedding, outcome) in found:
+                self._told(outcome)
+                self._keep((one for one, _ in members[name]), embedding, source=data_set.id)
+                written: list[CardOutcome] = []
+                if embedding is not None:
+                    written = self.cards.write(members[name], embedding, data_set)
+                    self._told(*written)
+                bar.update()
+                yield name, outcome, written
+
+    def _told(self, *outcomes: DataSetOutcome | CardOutcome) -> None:
+        if self.tell is not None:
+            for outcome in outcomes:
+                self.tell(outcome)
 
     def _listed(self, listing: Listing) -> dict[str, Facts]:
         facts: dict[str, Facts] = {}

@@ -22,7 +22,7 @@ from t2v_hub.fisher import frozen
 from t2v_hub.passes import Passes
 from t2v_hub.probe import ProbeNetwork
 from t2v_hub.probe.files import ModelFiles, find_model
-from t2v_hub.probe.loading import OUTPUT, load_network
+from t2v_hub.probe.loading import OUTPUT, LoadedNetwork, load_network
 from t2v_hub.probe.network import find_head
 from t2v_hub.probe.stages import Stages
 from t2v_hub.scores import FeatureKind, layer_means
@@ -75,6 +75,21 @@ class Checkpoint:
             )
         return files
 
+    def network(self, files: ModelFiles | None = None) -> ProbeNetwork:
+        """The frozen network, whose features a head can be fitted on.
+
+        Args:
+            files: Its files, where they are at hand.
+
+        Raises:
+            CheckpointError: It does not load; the message says why.
+        """
+        files = self.files() if files is None else files
+        try:
+            return _network_in(load_network(files), files)
+        except ProbeError as error:
+            raise CheckpointError(f"Cannot load checkpoint {self.id!r}: {error}") from error
+
 
 class FeatureReader:
     """Features and predictions of checkpoints on one task's images.
@@ -107,7 +122,7 @@ class FeatureReader:
         self.features = features
         self.images = images
         self.store = store
-        self.device = _device(device)
+        self.device = device_named(device)
         self.batch_size = batch_size
         self.progress = progress
 
@@ -138,15 +153,7 @@ class FeatureReader:
     def _measure(self, id: str, files: ModelFiles) -> Features:
         try:
             loaded = load_network(files)
-            head = loaded.head or find_head(loaded.module, files.name, loaded.preprocessing)
-            network = ProbeNetwork(
-                loaded.module,
-                files.name,
-                head=head,
-                preprocessing=loaded.preprocessing,
-                revision=files.revision,
-                owned=True,
-            ).placed(self.device, torch.float32)
+            network = _network_in(loaded, files).placed(self.device, torch.float32)
         except ProbeError as error:
             raise CheckpointError(f"Cannot load checkpoint {id!r}: {error}") from error
         pixels = self.images.pixels(network.preprocessing)
@@ -242,7 +249,23 @@ class _Answers:
             return _Answer(features, logits.double().softmax(dim=1).float().cpu().numpy(), stages)
 
 
-def _device(name: str | None) -> torch.device:
+def _network_in(loaded: LoadedNetwork, files: ModelFiles) -> ProbeNetwork:
+    return ProbeNetwork(
+        loaded.module,
+        files.name,
+        head=loaded.head or find_head(loaded.module, files.name, loaded.preprocessing),
+        preprocessing=loaded.preprocessing,
+        revision=files.revision,
+        owned=True,
+    )
+
+
+def device_named(name: str | None) -> torch.device:
+    """The device of that name; for None, what accelerate chooses.
+
+    Raises:
+        SettingsError: torch knows none of that name.
+    """
     if name is None:
         from accelerate import PartialState
 

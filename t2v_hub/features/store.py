@@ -15,7 +15,7 @@ from t2v_hub.embedding import canonical_json
 from t2v_hub.embedding.files import read_tensors
 from t2v_hub.errors import CacheWarning, EmbeddingFileError, StorageError
 from t2v_hub.scores import FeatureKind
-from t2v_hub.storage import write_atomically
+from t2v_hub.storage import touch, write_atomically
 
 Rows = NDArray[np.float32]
 
@@ -71,6 +71,7 @@ class FeatureStore:
         except (EmbeddingFileError, StorageError) as error:
             warnings.warn(f"{error} It is measured again now.", CacheWarning, stacklevel=2)
             return None
+        touch(self._path(key))
         return Features(tensors["features"], tensors.get("predictions"))
 
     def save(self, key: str, features: Features) -> None:

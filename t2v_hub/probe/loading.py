@@ -17,6 +17,8 @@ from t2v_hub.probe.preprocessing import Preprocessing
 OUTPUT = "output"
 """Name of the head of a network without one: its output is the features."""
 
+_WRAPPER = "timm_model."  # before each key where transformers' wrapper saved a timm network
+
 
 @dataclass(frozen=True)
 class LoadedNetwork:
@@ -154,13 +156,16 @@ def _timm_network(files: ModelFiles) -> LoadedNetwork:
         state = load_file(files.weights)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{str(files.weights)!r} is no whole safetensors file ({error}).") from error
+    if all(key.startswith(_WRAPPER) for key in state):
+        state = {key.removeprefix(_WRAPPER): tensor for key, tensor in state.items()}
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise WeightsError(_misfit(files, module.state_dict(), state)) from error
     own: Any = module.pretrained_cfg
+    module.pretrained_cfg = {**dict(own), **pretrained}  # type: ignore[assignment]  # its data configuration
     resolve: Any = vars(timm.data)["resolve_data_config"]
-    recipe = resolve(pretrained_cfg={**dict(own), **pretrained})
+    recipe = resolve(pretrained_cfg=module.pretrained_cfg)
     preprocessing = Preprocessing.from_timm(recipe)
     return LoadedNetwork(module.eval().float(), _timm_head(module), preprocessing)
 

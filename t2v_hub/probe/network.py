@@ -22,6 +22,7 @@ from t2v_hub.fisher.layers import FilterLayer, filter_layers
 from t2v_hub.fisher.squares import frozen
 from t2v_hub.probe.files import find_model
 from t2v_hub.probe.loading import OUTPUT, check_finite, load_network
+from t2v_hub.probe.plugged import plugged_network
 from t2v_hub.probe.preprocessing import Preprocessing
 
 DEFAULT_PROBE = "timm/resnet18.a1_in1k"
@@ -108,8 +109,9 @@ class ProbeNetwork:
 
         Args:
             x: A timm name, a Hub repository (``org/name``, ``hf-hub:org/name``) of timm or of
-                transformers, a folder, a ``.safetensors`` file with a ``.json`` beside it, or an
-                ``nn.Module`` that maps a batch of images to logits.
+                transformers, a folder, a ``.safetensors`` file with a ``.json`` beside it, an
+                ``nn.Module`` that maps a batch of images to logits, or ``NAME:LOCATION`` for what the
+                plug-in NAME loads (an entry point of the group ``t2v_hub.probes``).
             revision: Branch, tag or commit of a Hub repository.
             head: Name of the module that makes the logits, or ``"output"`` where the network returns
                 features. Found by itself where it is the last linear layer.
@@ -127,6 +129,18 @@ class ProbeNetwork:
             WeightsError: Weights that do not fit, or are not finite.
             ProbeError: The network cannot be used as a probe; the message says why.
         """
+        plugged = plugged_network(x)
+        if plugged is not None:
+            if revision is not None:
+                raise SettingsError(
+                    f"revision={revision!r} is of a Hub repository, and {x!r} is what a plug-in loads. Leave "
+                    f"it out; where the plug-in knows revisions, one is part of the location."
+                )
+            x = plugged.network()
+            if isinstance(x, ProbeNetwork):
+                check_finite(x.module, plugged.name)
+                x = copy.copy(x)
+                x.name, x.owned = plugged.name, True
         if isinstance(x, ProbeNetwork):
             given = {"filters": filters, "image_size": image_size, "preprocessing": preprocessing}
             if any(value is not None for value in given.values()) or normalisation or head:
@@ -145,7 +159,7 @@ class ProbeNetwork:
             return x  # type: ignore[return-value]
         found_head: str | None = None
         if isinstance(x, nn.Module):
-            module, name, commit = x, type(x).__name__, None
+            module, name, commit = x, type(x).__name__ if plugged is None else plugged.name, None
             if any(parameter.is_inference() for parameter in module.parameters()):
                 module = copy.deepcopy(module)  # made in inference mode, where nothing can be differentiated
             recipe = preprocessing or Preprocessing()
@@ -171,7 +185,7 @@ class ProbeNetwork:
             filters=filters,
             normalisation=normalisation,
             revision=commit,
-            owned=not isinstance(x, nn.Module),
+            owned=plugged is not None or not isinstance(x, nn.Module),
         )
 
     @property
@@ -235,10 +249,7 @@ class ProbeNetwork:
     def _example(self) -> Tensor:
         shape = (1, self.preprocessing.n_channels, *self.preprocessing.size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        parameter = next(self.module.parameters(), None)
-        if parameter is None:
-            raise ProbeError(f"{self.name!r} has no parameters; there is nothing to measure.")
-        return noise.to(parameter)
+        return noise.to(_parameter(self.module, self.name))
 
     def _head_tensors(self) -> list[Tensor]:
         named = dict(self.module.named_modules())
@@ -261,6 +272,14 @@ class ProbeNetwork:
             digest.update(f"{key}{tuple(values.shape)}".encode())
             digest.update(values.numpy().tobytes())
         return f"sha256:{digest.hexdigest()}"
+
+
+def _parameter(module: nn.Module, name: str) -> nn.Parameter:
+    """The first parameter; what it measures lies where that lies."""
+    parameter = next(module.parameters(), None)
+    if parameter is None:
+        raise ProbeError(f"{name!r} has no parameters; there is nothing to measure.")
+    return parameter
 
 
 def _narrowed(layers: tuple[FilterLayer, ...], filters: Filters, name: str) -> tuple[FilterLayer, ...]:
@@ -318,7 +337,7 @@ def find_head(module: nn.Module, name: str, preprocessing: Preprocessing) -> str
         HeadNotFoundError: There is none.
     """
     shape = (2, preprocessing.n_channels, *preprocessing.size)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(next(module.parameters()))
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(_parameter(module, name))
     with frozen(module), torch.no_grad(), _LinearCalls() as calls:
         try:
             output = module(noise)

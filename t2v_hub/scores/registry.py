@@ -1,24 +1,37 @@
-"""`SCORES`: every score by name, with what it needs and costs."""
+"""`SCORES`: every score by name, with what it needs and costs; those of plug-ins too."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from numpy.typing import ArrayLike
 
-from t2v_hub.errors import SettingsError
+from t2v_hub.errors import ScoreError, SettingsError
+from t2v_hub.plugins import guarded, plugins
 from t2v_hub.scores.evidence import logme
+from t2v_hub.scores.features import checked_pair
 from t2v_hub.scores.logistic import logistic_loss
 from t2v_hub.scores.neighbours import knn_accuracy
 from t2v_hub.scores.predictions import leep, nce
 from t2v_hub.scores.ridge import ridge_accuracy, ridge_loss
 from t2v_hub.scores.separation import h_score, transrate
 
+Needs = Literal["features", "predictions"]
+Cost = Literal["linear", "pairwise", "spectral", "iterative"]
+_BOOL = (True, False)
+
 
 @dataclass(frozen=True)
 class Score:
     """A transferability score.
+
+    Another package adds one by an entry point of the group ``t2v_hub.scores`` that names such an object;
+    the entry point's name must be the score's. Its function is then called with copies, checked beforehand:
+    ``(n, d)`` finite float64 and ``(n,)`` codes of classes from 0, two or more, all of which occur. It
+    returns a finite number. `t2v_hub.testing.check_score` tests what is expected of it.
 
     Attributes:
         name: What it is called, in tables and in `score`.
@@ -32,13 +45,13 @@ class Score:
 
     name: str
     function: Callable[[ArrayLike, ArrayLike], float]
-    needs: Literal["features", "predictions"]
-    cost: Literal["linear", "pairwise", "spectral", "iterative"]
+    needs: Needs
+    cost: Cost
     reference: str
     larger_is_better: bool = True
 
 
-SCORES: Mapping[str, Score] = MappingProxyType(
+BUILT_IN_SCORES: Mapping[str, Score] = MappingProxyType(
     {
         entry.name: entry
         for entry in (
@@ -61,7 +74,49 @@ SCORES: Mapping[str, Score] = MappingProxyType(
         )
     }
 )
-"""Every score, by name."""
+"""The scores of t2v_hub itself, by name."""
+
+_TAKEN = frozenset({*BUILT_IN_SCORES, "combined"})  # the selector's own
+
+
+class _Scores(Mapping[str, Score]):
+    """The built-in ones; those of plug-ins once another name is asked for, or the names are listed."""
+
+    def __getitem__(self, name: str) -> Score:
+        return BUILT_IN_SCORES[name] if name in BUILT_IN_SCORES else _plugged()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from BUILT_IN_SCORES
+        yield from _plugged()
+
+    def __len__(self) -> int:
+        return len(BUILT_IN_SCORES) + len(_plugged())
+
+    def __repr__(self) -> str:
+        return f"<scores: {', '.join(self)}>"
+
+
+SCORES: Mapping[str, Score] = _Scores()
+"""Every score, by name: the built-in ones, then those of plug-ins, looked up when they are needed."""
+
+
+def unusable(name: str, value: object) -> str | None:
+    """What is wrong with what is to be the score of that name, in words; None where nothing is."""
+    if not isinstance(value, Score):
+        return f"it must be a t2v_hub.scores.Score, not {type(value).__name__}"
+    facts: Mapping[str, object] = vars(value)  # nothing has looked at their types yet
+    if facts["name"] != name:
+        return f"the score calls itself {facts['name']!r}"
+    if not callable(facts["function"]):
+        return f"its function must be one, not {type(facts['function']).__name__}"
+    for field, known in (("needs", get_args(Needs)), ("cost", get_args(Cost)), ("larger_is_better", _BOOL)):
+        if facts[field] not in known:
+            return f"its {field} must be one of {', '.join(map(str, known))}, not {facts[field]!r}"
+    return None
+
+
+def _plugged() -> Mapping[str, Score]:
+    return cast("Mapping[str, Score]", plugins("t2v_hub.scores", taken=_TAKEN, refusal=unusable))
 
 
 def score(
@@ -87,12 +142,42 @@ def score(
         SettingsError: No such score, or it needs features and there are none.
         LabelError: As the score's function.
         ProbeOutputError: As the score's function.
+        ScoreError: A plug-in's function fails, or what it returns is no finite number.
     """
     if name not in SCORES:
         raise SettingsError(f"There is no score {name!r}; choose one of {', '.join(SCORES)}.")
     entry = SCORES[name]
-    if entry.needs == "predictions":
-        return None if predictions is None else entry.function(predictions, labels)
-    if features is None:
+    values = features if entry.needs == "features" else predictions
+    if values is None:
+        if entry.needs == "predictions":
+            return None
         raise SettingsError(f"The score {name!r} needs features, and none were given.")
-    return entry.function(features, labels)
+    return entry.function(values, labels) if name in BUILT_IN_SCORES else _of_plug_in(entry, values, labels)
+
+
+def finite_number(value: object) -> float | None:
+    """The value as a float; None where it is no finite real number."""
+    if value is True or value is False or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _of_plug_in(entry: Score, values: ArrayLike, labels: ArrayLike) -> float:
+    x, classes = checked_pair(values, labels, what=entry.needs)
+    with guarded(f"The score {entry.name!r} cannot be worked out", ScoreError):
+        value = entry.function(x, classes.codes)
+        number = finite_number(value)
+    if number is None:
+        raise ScoreError(
+            f"The score {entry.name!r} must be a finite number, and came out as {_shown(value)}. The fault "
+            f"is the plug-in's; tell who made it."
+        )
+    return number
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, Real) else f"a {type(value).__name__}"

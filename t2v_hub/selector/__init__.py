@@ -3,14 +3,14 @@
 from t2v_hub.selector.auto import AutoSelector
 from t2v_hub.selector.expectation import Expectation
 from t2v_hub.selector.experience import Experience
-from t2v_hub.selector.loading import Loading
+from t2v_hub.selector.loading import Loading, checkpoint_of
 from t2v_hub.selector.origin import Origin
 from t2v_hub.selector.ranked import RankedCandidate
 from t2v_hub.selector.ranking import Ranking
 from t2v_hub.selector.second_stage import AgainstPrior, Refinement
 from t2v_hub.selector.selector import ModelSelector
 from t2v_hub.selector.shortlist import shortlist
-from t2v_hub.selector.where import Where
+from t2v_hub.selector.where import Where, condition
 
 __all__ = [
     "AgainstPrior",
@@ -24,5 +24,7 @@ __all__ = [
     "Ranking",
     "Refinement",
     "Where",
+    "checkpoint_of",
+    "condition",
     "shortlist",
 ]

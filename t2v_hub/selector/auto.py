@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2v_hub.catalog import Catalog
+from t2v_hub.catalog.plugged import plugged_catalog
 from t2v_hub.distance import DistanceName
 from t2v_hub.embedding import SPACE_SETTINGS, Space, TaskEmbedding
 from t2v_hub.errors import SettingsError
@@ -50,7 +51,8 @@ class AutoSelector:
         Args:
             task: Labelled images, anything that `t2v_hub.data.load` takes, or an embedding. The id of a data
                 set on the Hub whose card holds its embedding in this space needs no images.
-            catalog: The candidates, or their folder; the Hub is then not searched.
+            catalog: The candidates, their folder, or ``NAME:LOCATION`` for what the plug-in NAME opens; the
+                Hub is then not searched.
             probe: What to embed with. By default the probe and the settings of the space in which the most
                 candidates have an embedding; without ``catalog``, one that was added on this machine (a probe
                 that only cards name is not fetched), or `Task2Vec`'s where there is none.
@@ -70,6 +72,8 @@ class AutoSelector:
         """
         if task is None:
             raise SettingsError("from_task needs a task: labelled images or an embedding, not None.")
+        plugged = plugged_catalog(catalog)
+        catalog = catalog if plugged is None else plugged
         candidates = catalog if isinstance(catalog, Catalog) else Catalog(catalog)
         fit = ModelSelector(candidates, distance=distance, alpha=alpha).learned  # before images are looked at
         if catalog is not None and fit is None:

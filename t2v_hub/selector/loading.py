@@ -76,14 +76,21 @@ def readings(
     by_id = {candidate.id: candidate for candidate in candidates}
 
     def read(id: str) -> "Features":
-        return reader.read(_checkpoint(by_id[id], loading))
+        return reader.read(checkpoint_of(by_id[id], loading=loading))
 
     return read, scored.labels
 
 
-def _checkpoint(candidate: Candidate, loading: Loading) -> "Checkpoint":
+def checkpoint_of(candidate: Candidate, *, loading: Loading | None = None) -> "Checkpoint":
+    """Where a candidate's files are, with a token for that Hub only: for its frozen network, say.
+
+    Args:
+        candidate: The candidate.
+        loading: Endpoint and token; the default ones where absent.
+    """
     from t2v_hub.features import Checkpoint
 
+    loading = loading or Loading()
     of_card = hub_of(candidate)
     token = loading.token if same_hub(of_card, loading.endpoint) else None  # it is for no other
     endpoint, token = address(of_card, endpoint=None, token=token)

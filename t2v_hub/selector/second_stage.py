@@ -64,9 +64,7 @@ class Limits:
                 raise SettingsError(
                     f"budget_s must be a number of seconds >= 0, or None for no limit; got {budget_s!r}."
                 )
-        if score != COMBINED and score not in SCORES:
-            known = ", ".join((COMBINED, *SCORES))
-            raise SettingsError(f"There is no score {score!r}. Choose one of: {known}.")
+        check_score(score)
         if isinstance(max_images, bool) or not isinstance(max_images, int) or max_images < 2:
             raise SettingsError(f"max_images must be a whole number >= 2; got {max_images!r}.")
         if features not in get_args(FeatureKind):
@@ -74,6 +72,17 @@ class Limits:
         if refine == 0 and budget_s is None:
             return None
         return cls(refine or None, None if budget_s is None else float(budget_s), score, max_images, features)
+
+
+def check_score(name: str) -> None:
+    """Return when there is such a score to order loaded candidates by.
+
+    Raises:
+        SettingsError: There is none; the message lists them, those of plug-ins too.
+    """
+    if name != COMBINED and name not in SCORES:
+        known = ", ".join((COMBINED, *SCORES))
+        raise SettingsError(f"There is no score {name!r}. Choose one of: {known}.")
 
 
 @dataclass(frozen=True, eq=False)
