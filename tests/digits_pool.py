@@ -97,13 +97,16 @@ class DigitsHub:
     hub: LoopbackHub
     environment: Mapping[str, str]
 
-    def run(self, script: Path, arguments: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, script: Path, arguments: Sequence[str], folder: Path, *, timeout: float = 300
+    ) -> "subprocess.CompletedProcess[str]":
         """What a user's script does, in a new process, in a folder of its own; its failure is raised.
 
         Args:
             script: A Python file.
             arguments: Of its command line.
             folder: Where it runs, and where its caches are.
+            timeout: Seconds after which it has failed.
         """
         done = subprocess.run(
             [sys.executable, str(script), *arguments],
@@ -111,7 +114,7 @@ class DigitsHub:
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout,
             check=False,
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -121,6 +124,8 @@ class DigitsHub:
 def publish(pool: DigitsPool, hub: LoopbackHub, folder: Path) -> DigitsHub:
     """The pool on a Hub that runs already, put there with the real client."""
     environment = {**os.environ, **hub.environment(folder / "hf"), "TQDM_DISABLE": "1"}
+    for id in (PROBE, f"{OWNER}/{next(iter(pool.experts))}"):
+        hub.add_repo(id, {}, owner="owner")  # whose the token is: now a member of both namespaces
     pool.train.save_to_disk(folder / "train")
     pool.test.save_to_disk(folder / "test")
     for name, source in pool.sources.items():
