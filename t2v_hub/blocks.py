@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from t2v_hub.errors import CacheWarning
-from t2v_hub.storage import write_atomically
+from t2v_hub.storage import touch, write_atomically
 
 Array = NDArray[np.float64]
 
@@ -80,6 +80,7 @@ class BlockStore:
             )
             return None
         self._memory[index] = sums
+        touch(path)
         return sums
 
     def put(self, index: int, sums: Array) -> None:

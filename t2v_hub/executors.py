@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from t2v_hub.errors import SettingsError, T2VError, T2VWarning, WorkerError
-from t2v_hub.plugins import Group, plugin, plugin_names
+from t2v_hub.plugins import Group, guarded, plugin, plugin_names
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,19 +53,21 @@ def make_executor(choice: "Executor | str") -> Executor:
         choice: An `Executor`, or the name of an entry point such as ``ray``.
 
     Raises:
-        SettingsError: No installed package has one of that name, or it is none.
+        SettingsError: No installed package has one of that name, it is none, or it is broken.
         MissingDependencyError: What it needs is not installed.
     """
     made: object = choice
     if isinstance(choice, str):
-        factory = plugin(_GROUP, choice)
+        with guarded(f"The executor {choice!r} cannot be loaded", SettingsError):
+            factory = plugin(_GROUP, choice)
         if factory is None:
             known = ", ".join(map(repr, plugin_names(_GROUP))) or "none"
             raise SettingsError(
                 f"There is no executor {choice!r}; installed packages have {known}. Choose one of them, pass "
                 f"an Executor, or None to work in this process."
             )
-        made = factory() if callable(factory) else factory
+        with guarded(f"The executor {choice!r} cannot be made", SettingsError):
+            made = factory() if callable(factory) else factory
     if isinstance(made, type) or not isinstance(made, Executor):
         raise SettingsError(
             f"An executor has a method map(function, items), see t2v_hub.Executor; {choice!r} is "

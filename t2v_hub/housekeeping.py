@@ -12,6 +12,7 @@ read again is touched. No link is followed, so nothing outside the folder is cou
 """
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -35,6 +36,7 @@ IN_USE_S = 3600.0
 _FILE = re.compile(r"[0-9a-f]{32}\.safetensors")
 _HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.safetensors\..*\.tmp")
 _BLOCKS = re.compile(r"[0-9a-f]{32}\.blocks")
+_BLOCK = re.compile(r"block-\d+\.safetensors|\.block-.*\.tmp")
 _FOLDERS: dict[str, CacheKind] = {"embeddings": "embeddings", "features": "features"}
 
 
@@ -284,7 +286,10 @@ def _delete(item: KeptItem) -> None:
     if item.path.is_symlink():  # since we looked
         return
     for entry in _entries(item.path):
-        if not _is_folder(entry):
+        if not _is_folder(entry) and _BLOCK.fullmatch(entry.name):
             Path(entry.path).unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
+    try:
         item.path.rmdir()
+    except OSError as error:  # somebody's own file stays, and so does a block that was written just now
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise

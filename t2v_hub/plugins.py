@@ -42,8 +42,9 @@ def plugins(
     Each is loaded when it is first asked for, all of them when the names are listed. One that cannot be used
     is left out with a `PlugInWarning`, once in a process: what one package breaks is no reason for the rest
     not to work. Broken is what raises any exception when it is imported, `SystemExit` too; only an interrupt
-    passes. Of two of one name the first that works stays, in the order of the packages' names. One that
-    raises `MissingDependencyError` is left out of the list without a word, and raises it to who asks for it.
+    passes. Of two of one name the first that works stays: ours, then in the order of the packages' names. One
+    that raises `MissingDependencyError` is left out of the list without a word, and raises it to who asks for
+    it.
 
     Args:
         group: Which group.
@@ -68,8 +69,10 @@ def plugin(group: Group, name: str) -> object:
     Raises:
         Exception: Whatever it raises when it is loaded: who asks for one by its name must know why not.
     """
-    found = [entry for entry in _declared(group) if entry.name == name]
-    return min(found, key=_package).load() if found else None
+    found = sorted((entry for entry in _declared(group) if entry.name == name), key=_order)
+    for entry in found[1:]:
+        _warn(entry, "another package has one of this name")
+    return found[0].load() if found else None
 
 
 def is_name(text: object) -> bool:
@@ -137,22 +140,22 @@ class _PlugIns(Mapping[str, object]):
     def __init__(self, group: Group, taken: frozenset[str], refusal: Refusal | None) -> None:
         self._group, self._taken, self._refusal = group, taken, refusal
         self._declared: dict[str, list[EntryPoint]] = {}
-        for entry in sorted(_declared(group), key=lambda entry: (entry.name, _package(entry))):
+        for entry in sorted(_declared(group), key=lambda entry: (entry.name, *_order(entry))):
             self._declared.setdefault(entry.name, []).append(entry)
         self._found: dict[str, object] = {}
+        self._missing: dict[str, MissingDependencyError] = {}
         self._lock = threading.RLock()  # a module that is being imported may ask, too
 
     def __getitem__(self, name: str) -> object:
         with self._lock:
             for entry in self._declared.pop(name, ()):  # once: what is left out is not tried again
                 self._take(entry)
-            value = self._found[name]
-        if isinstance(value, MissingDependencyError):
-            raise value
-        return value
+            if name not in self._found and name in self._missing:
+                raise self._missing[name]
+            return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
-        for name in sorted({*self._declared, *self._found}):
+        for name in sorted({*self._declared, *self._found, *self._missing}):
             with contextlib.suppress(KeyError, MissingDependencyError):
                 self[name]
                 yield name
@@ -172,7 +175,7 @@ class _PlugIns(Mapping[str, object]):
                 value = entry.load()
                 why = None if self._refusal is None else self._refusal(entry.name, value)
             except MissingDependencyError as error:
-                self._found[entry.name] = error
+                self._missing.setdefault(entry.name, error)
             except (Exception, SystemExit) as error:  # noqa: BLE001  # a stranger's code may raise anything
                 _warn(entry, _in_words(error))
             else:
@@ -214,6 +217,11 @@ def _declared_one_by_one(group: Group) -> Iterator[EntryPoint]:
 
 def _package(entry: EntryPoint) -> str:
     return "" if entry.dist is None else entry.dist.name or ""
+
+
+def _order(entry: EntryPoint) -> tuple[bool, str]:
+    """Ours first, then by the packages' names."""
+    return _package(entry) != "t2v-hub", _package(entry)
 
 
 def _in_words(error: BaseException) -> str:

@@ -47,7 +47,9 @@ def write_atomically(path: Path | str, content: bytes | Callable[[BinaryIO], obj
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.", suffix=".tmp")
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=temporary_prefix(path.name), suffix=".tmp"
+        )
         with os.fdopen(handle, "wb") as file:
             if callable(content):
                 content(file)
@@ -66,6 +68,11 @@ def write_atomically(path: Path | str, content: bytes | Callable[[BinaryIO], obj
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
     return path
+
+
+def temporary_prefix(name: str) -> str:
+    """How the names of temporary files begin in which a file of this name is written, up to a dot."""
+    return f".{name[:64]}."
 
 
 def touch(path: Path) -> None:

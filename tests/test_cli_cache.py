@@ -7,11 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_data import SIZE, t2v, t2v_json
 from factories import make_embedding
 
 from t2v_hub import housekeeping
+from t2v_hub.blocks import BlockStore
 from t2v_hub.cache import EmbeddingCache
 from t2v_hub.catalog import Candidate, Catalog
 from t2v_hub.cli.cache import n_bytes, seconds, size_in_words
@@ -355,3 +357,34 @@ def test_ages_and_sizes_in_words():
     assert [size_in_words(n) for n in (0, 999, 1000, 123_456_789, 5e15)] == [
         "0 B", "999 B", "1.0 kB", "123.5 MB", "5000.0 TB"
     ]  # fmt: skip
+
+
+def test_somebody_s_own_file_among_blocks_stays(home):
+    """The blocks go, and are not reported as failed; what is not ours is not deleted with them."""
+    folder = home / "embeddings" / f"{key(7)}.blocks"
+    notes = put(folder / "notes.txt", days=50)
+    (folder / "more").mkdir()
+    for path in (folder / "more", folder):
+        os.utime(path, (time.time() - 50 * DAY,) * 2)
+
+    report = prune(kinds=["blocks"], older_than_s=DAY)
+
+    assert report.failed == ()
+    assert [item.path for item in report.removed] == [folder]
+    assert listing(folder) == ["notes.txt"]
+    assert notes.exists()
+
+
+def test_blocks_that_are_read_are_in_use(home):
+    """A process that goes on with an old measurement reads for minutes before it writes a block."""
+    folder = home / "embeddings" / f"{key(7)}.blocks"
+    store = BlockStore(folder)
+    store.put(0, np.ones((2, 3)))
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (time.time() - 50 * DAY,) * 2)
+
+    assert BlockStore(folder).get(0, (2, 3)) is not None
+    report = prune(kinds=["blocks"], older_than_s=DAY)
+
+    assert report.removed == ()
+    assert folder.exists()

@@ -194,3 +194,29 @@ def test_enrichment_in_lines(tmp_path):
     assert told[-1]["n_failed"] == 1
     assert told[0]["filters"] == ["image-classification"]
     assert json.loads(real["out"])["schema"] == "t2v-enrich/1"
+
+
+def test_a_defect_is_a_line_and_so_is_a_line_without_an_end(capsys):
+    """A traceback of thirty lines is thirty records of nothing to a collector."""
+    with pytest.raises(typer.Exit) as caught, session(as_json=False, quiet=False, log=JsonLog("embed")):
+        sys.stderr.write("half a line")
+        raise ZeroDivisionError("of nobody's making")
+
+    assert caught.value.exit_code == 1
+    error, half = events(capsys.readouterr().err)
+    assert (error["event"], error["type"], error["message"]) == (
+        "error",
+        "ZeroDivisionError",
+        "of nobody's making",
+    )
+    assert "test_cli_log.py" in error["traceback"]
+    assert (half["event"], half["text"]) == ("print", "half a line")
+
+
+def test_an_exit_passes(capsys):
+    """A command that ends with a code of its own has said why."""
+    with pytest.raises(typer.Exit) as caught, session(as_json=False, quiet=False, log=JsonLog("embed")):
+        raise typer.Exit(7)
+
+    assert caught.value.exit_code == 7
+    assert capsys.readouterr().err == ""

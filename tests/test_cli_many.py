@@ -119,17 +119,21 @@ def test_a_killed_process_loses_nothing_finished(shared, tmp_path, sent):
 
 
 def test_what_killed_processes_left_half_written_goes_what_others_write_stays(tmp_path):
-    """Both look alike but for their age."""
+    """Both look alike but for their age; and what is nobody's of ours is not even looked at."""
     (tmp_path / ".rows").mkdir()
-    old, new = tmp_path / ".rows" / ".a.safetensors.x.tmp", tmp_path / ".b.safetensors.y.tmp"
-    for path in (old, new):
+    note, half = tmp_path / ".rows" / ".a.safetensors.json.x.tmp", tmp_path / ".a.safetensors.y.tmp"
+    long = tmp_path / f".{'c' * 64}.z.tmp"
+    new, notes, other = (
+        tmp_path / name for name in (".b.safetensors.y.tmp", ".notes.tmp", ".d.safetensors.x.tmp")
+    )
+    for path in (note, half, long, new, notes, other):
         path.write_text("")
-    os.utime(old, (0, 0))
+        os.utime(path, None if path == new else (0, 0))
 
-    clear_half_written(tmp_path)
+    clear_half_written(tmp_path, {"a.safetensors", "b.safetensors", f"{'c' * 80}.safetensors"})
 
-    assert not old.exists()
-    assert new.exists()
+    assert not note.exists() and not half.exists() and not long.exists()
+    assert new.exists() and notes.exists() and other.exists()
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_what_one_side_knows_is_kept_and_the_other_ones_word_counts(two):
     a, digests = candidates["org/a"]
     assert (a.likes, a.downloads, a.licence) == (2, 7, "mit")
     assert set(digests) == {OTHER_PETS.digest, LEAVES.digest}
-    assert (candidates["org/r"][0].revision, candidates["org/r"][0].likes) == ("2" * 40, None)
+    assert (candidates["org/r"][0].revision, candidates["org/r"][0].likes) == ("2" * 40, 3)
     assert candidates["org/c"][1] == [LEAVES.digest]
     assert [(r.task, r.checkpoint, r.error, r.n_test) for r in results] == [
         ("leaves", "org/c", 0.4, None), ("pets", "org/a", 0.3, None), ("pets", "org/b", 0.2, None),
@@ -101,6 +101,7 @@ def test_what_one_side_knows_is_kept_and_the_other_ones_word_counts(two):
         ("org/a", "embedding of pets", PETS.digest[:19], OTHER_PETS.digest[:19], "other"),
         ("org/r", "revision", "1" * 40, "2" * 40, "other"),
         ("org/a on pets, n=5", "error", "0.1", "0.3", "other"),
+        ("org/a on pets, n=5", "embedding", PETS.digest[:19], OTHER_PETS.digest[:19], "other"),
     ]
     names = {path.name.removesuffix(".safetensors") for path in (here.path / "embeddings").iterdir()}
     assert names == {item.digest.removeprefix("sha256:") for item in (OTHER_PETS, LEAVES)}
@@ -119,7 +120,7 @@ def test_ours_can_count_instead(two):
     assert (candidates["org/r"][0].revision, candidates["org/r"][0].likes) == ("1" * 40, 3)
     assert [r.error for r in results if r.checkpoint == "org/a"] == [0.1]
     assert {c["kept"] for c in values["conflicts"]} == {"here"}
-    assert len(values["conflicts"]) == 4
+    assert len(values["conflicts"]) == 5
     names = {path.name.removesuffix(".safetensors") for path in (here.path / "embeddings").iterdir()}
     assert names == {item.digest.removeprefix("sha256:") for item in (PETS, LEAVES)}
 
@@ -312,7 +313,7 @@ def test_the_words(two):
         in result.stdout
     )
     assert "1 result added, 1 changed, 2 the same" in result.stdout
-    assert "4 contradictions, 0 left out" in result.stdout
+    assert "5 contradictions, 0 left out" in result.stdout
     assert "warning: org/a: likes 1 here, 2 there; the other one's stays." in result.stderr
 
 
@@ -324,3 +325,20 @@ def test_the_report_in_python(two):
 
     assert report.conflicts[0] == MergeConflict("org/a", "likes", "1", "2", "other")
     assert Path(here.path).is_dir()
+
+
+def test_a_catalog_that_cannot_be_read_costs_no_other(two, tmp_path):
+    """One bad shard of eight; exit code 1 says that something is missing."""
+    here, there = two
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "candidates.parquet").write_bytes(b"damaged")
+
+    done = t2v("catalog", "merge", bad, there.path, "--catalog", here.path, "--json")
+    alone = t2v("catalog", "merge", bad, "--catalog", here.path)
+
+    assert (done.exit_code, alone.exit_code) == (1, 1)
+    assert "org/c" in facts(here)[0]
+    [reason] = json.loads(done.stdout)["left_out"]
+    assert str(bad) in reason
+    assert "cannot be read" in alone.stderr

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from t2v_hub import Candidate, Catalog, Preprocessing, ProbeNetwork
 from t2v_hub.errors import LabelError
 from t2v_hub.scores import BUILT_IN_SCORES, Score, leep, logme, ridge_loss
 from t2v_hub.testing import TINY, TinyNetwork, check_catalog, check_probe, check_score, tiny_probe
+from t2v_hub.testing.contracts import randomness_kept
 
 # Scores
 
@@ -454,3 +456,15 @@ def test_the_example_is_short():
     source = (EXAMPLE / "t2v_hub_lab.py").read_text(encoding="utf-8")
 
     assert sum(1 for line in source.splitlines() if line.strip()) < 60
+
+
+def test_a_score_may_be_the_first_to_import_torch(monkeypatch):
+    """Inside its function, so that who ranks by distance need not wait; before, its generator is nobody's."""
+    torch = sys.modules["torch"]
+    monkeypatch.delitem(sys.modules, "torch")
+
+    with randomness_kept("a score"):
+        sys.modules["torch"] = torch
+
+    with pytest.raises(AssertionError, match="a score draws from"), randomness_kept("a score"):
+        torch.rand(1)

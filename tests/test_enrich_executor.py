@@ -5,7 +5,7 @@ from elsewhere import Elsewhere
 from test_enrich import Embedder, add, run
 
 from t2v_hub import Catalog
-from t2v_hub.errors import RateLimitError, SettingsError
+from t2v_hub.errors import DataError, RateLimitError, SettingsError, StorageError
 from t2v_hub.testing import LoopbackHub
 
 
@@ -117,3 +117,28 @@ def test_an_unknown_executor_is_refused_before_the_hub_is_asked(hub, embedder, t
         run(hub, embedder, tmp_path, executor="rya")
 
     assert not hub.requests
+
+
+def test_what_is_known_is_written_before_a_run_ends_badly(hub, embedder, tmp_path):
+    """What another run measured waits for nothing; the limit of the Hub's patience must not cost it."""
+    embedder.missing = {"org/cars": DataError("not now"), "org/flowers": DataError("not now")}
+    run(hub, embedder, tmp_path, catalog_only=True)
+    embedder.missing = {"org/cars": RateLimitError("The Hub asks to wait for 4000 s.")}
+    Catalog.load(tmp_path / "catalog").remove("owner/a")
+
+    with pytest.raises(RateLimitError, match="4000 s"):
+        run(hub, embedder, tmp_path, executor=Elsewhere(), catalog_only=True)
+
+    assert "owner/a" in Catalog.load(tmp_path / "catalog")
+
+
+def test_the_full_disk_of_a_worker_fails_its_data_set_only(hub, embedder, tmp_path):
+    """Another machine's scratch folder says nothing about this one's."""
+    embedder.missing = {"org/cars": StorageError("Cannot write '/scratch/x': the disk is full.")}
+
+    report = run(hub, embedder, tmp_path, executor=Elsewhere(), catalog_only=True)
+
+    assert {d.id: d.state for d in report.data_sets} == {
+        "org/birds": "embedded", "org/cars": "failed", "org/flowers": "embedded"
+    }  # fmt: skip
+    assert "in a worker: Cannot write '/scratch/x'" in str(report)

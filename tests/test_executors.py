@@ -14,6 +14,7 @@ from t2v_hub.errors import (
     DataNotFoundError,
     FewImagesWarning,
     MissingDependencyError,
+    PlugInWarning,
     SettingsError,
     WorkerError,
 )
@@ -202,10 +203,37 @@ def test_without_any_executor_that_is_said(monkeypatch):
 
 def test_an_executor_that_does_not_load_says_why(monkeypatch):
     """Who asks for it by name is not helped by a warning that it is left out."""
-    offered(monkeypatch, ("broken", "no_such_module:Broken"))
+    offered(monkeypatch, ("broken", "no_such_module:Broken"), ("fails", f"{__name__}:needs_luck"))
 
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+    with pytest.raises(
+        SettingsError, match="'broken' cannot be loaded: ModuleNotFoundError: No module named 'no"
+    ):
         make_executor("broken")
+    with pytest.raises(SettingsError, match="'fails' cannot be made: RuntimeError: no luck"):
+        make_executor("fails")
+
+
+def needs_luck():
+    raise RuntimeError("no luck")
+
+
+class Dist:
+    def __init__(self, name):
+        self.name = name
+
+
+def test_ours_is_not_replaced_by_another_of_its_name(monkeypatch):
+    """A package that sorts before ours would else take all work that is meant for ours."""
+    entries = [
+        EntryPoint("ray", value, "t2v_hub.executors")._for(Dist(package))
+        for package, value in (("a-package", "no_such_module:Rex"), ("t2v-hub", "elsewhere:Elsewhere"))
+    ]
+    monkeypatch.setattr("t2v_hub.plugins.entry_points", lambda group: entries)
+
+    with pytest.warns(PlugInWarning, match="'ray' of a-package .* another package has one of this name"):
+        made = make_executor("ray")
+
+    assert isinstance(made, Elsewhere)
 
 
 def needs_ray():

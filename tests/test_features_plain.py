@@ -147,3 +147,14 @@ def test_an_image_that_changed_meanwhile_is_named(images, tmp_path):
 
     with pytest.raises(ImageError, match="Image 20 cannot be brought to 8 x 8 pixels"):
         some.pixels(SMALL)
+
+
+def test_a_network_that_was_trained_meanwhile_has_features_of_its_own(images, network, tmp_path):
+    """In a notebook the same object is trained, looked at, and trained again."""
+    first = network_features(network, PlainImages.of(images), cache=tmp_path)
+    with torch.no_grad():
+        next(network.module.parameters()).mul_(2)
+
+    again = network_features(network, PlainImages.of(images), cache=tmp_path)
+
+    assert not np.array_equal(again, first)

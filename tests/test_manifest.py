@@ -1,6 +1,7 @@
 """Tables of tasks: what is read, what is refused, which shard gets which row."""
 
 import csv
+import errno
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 from t2v_hub.errors import DataNotFoundError, ManifestError, SettingsError, StorageError
 from t2v_hub.manifest import Failure, Shard, load_manifest
 from t2v_hub.manifest.failures import FailureTable, read_failures
+from t2v_hub.manifest.run import _hopeless
 
 
 def table(folder, text, name="tasks.csv"):
@@ -312,3 +314,51 @@ def test_a_folder_where_the_table_is_to_be(tmp_path):
 
     with pytest.raises(StorageError, match="a folder of that name exists"):
         held.add(failure(1))
+
+
+def test_two_manifests_in_one_folder_keep_their_failures(tmp_path):
+    """That all rows of one are embedded says nothing of the other's; rows that moved to another shard go."""
+    first = FailureTable(
+        tmp_path,
+        Shard(),
+        files={"1.safetensors", "2.safetensors"},
+        manifest={"1.safetensors", "2.safetensors"},
+    )
+    first.add(failure(1))
+    first.add(failure(2))
+
+    second = FailureTable(
+        tmp_path,
+        Shard(),
+        files={"7.safetensors", "8.safetensors"},
+        manifest={"7.safetensors", "8.safetensors", "2.safetensors"},
+    )
+    second.add(failure(7))
+    second.settle({"8.safetensors"})
+    second = FailureTable(
+        tmp_path,
+        Shard(),
+        files={"7.safetensors", "8.safetensors"},
+        manifest={"7.safetensors", "8.safetensors", "2.safetensors"},
+    )
+    second.heal("7.safetensors")
+    second.settle({"7.safetensors", "8.safetensors"})
+
+    assert [item.file for item in read_failures(first.path)] == ["1.safetensors"]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_below_another_error_ends_the_run(wrapped):
+    """Every row that follows would fail, too: a table of thousands is no help."""
+    full = OSError(errno.ENOSPC, "No space left on device", "/hf/cache/x")
+    error = full
+    if wrapped:
+        error = DataNotFoundError("The data cannot be read.")
+        error.__cause__ = RuntimeError("what a library made of it")
+        error.__cause__.__context__ = full
+
+    found = _hopeless(error)
+
+    assert found is error if wrapped else isinstance(found, StorageError) and "/hf/cache/x" in str(found)
+    assert _hopeless(DataNotFoundError("gone")) is None
+    assert _hopeless(OSError(errno.ENOENT, "gone")) is None

@@ -786,3 +786,29 @@ def test_a_candidate_is_not_a_plug_in(probes):
 
     with pytest.raises(CheckpointError, match="no folder, no Hub repository"):
         load_checkpoint("tiny:3")
+
+
+def test_one_that_lacks_something_gives_way_to_one_that_works(site):
+    """Of two of one name the first that works stays."""
+    install_score(site, package="b-works")
+    entries = {"t2v_hub.scores": {"mine": "lacking:MINE"}}
+    lacking = "from t2v_hub.errors import MissingDependencyError\nraise MissingDependencyError('nothing')\n"
+    install(site, "a-lacks", entries, {"lacking": lacking})
+
+    found = plugins("t2v_hub.scores")
+
+    assert found["mine"].name == "mine"
+    assert "mine" in list(found)
+
+
+def test_commands_that_write_take_no_address(lab_here, tmp_path, monkeypatch):
+    """They would make a folder of that name, which then stands before the plug-in for good."""
+    monkeypatch.chdir(tmp_path)
+
+    done = t2v("catalog", "add", "org/a", "--catalog", "lab:list.csv")
+
+    assert done.exit_code == 2
+    assert "is what the plug-in 'lab' opens, which is only read. Name a folder" in " ".join(
+        done.stderr.replace("│", " ").split()
+    )
+    assert not list(tmp_path.glob("lab*"))

@@ -53,10 +53,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--probe", default="mobilenetv2_035.tm_in1k", help="name of a pretrained checkpoint")
     parser.add_argument("--keep", type=Path, help="table: write what it needs to this file")
-    parser.add_argument("--kept", type=Path, help="table: judge what such a file holds")
+    parser.add_argument("--kept", type=Path, help="table, settle: judge by what such a file holds")
     args = parser.parse_args()
     if args.kept is None and None in (args.data, args.weights, args.out):
-        parser.error("--data, --weights and --out are needed, or table --kept FILE")
+        parser.error("--data, --weights and --out are needed, or --kept FILE (with --out for settle)")
     return args
 
 
@@ -157,21 +157,27 @@ def table(args: argparse.Namespace) -> None:
 
 def settle(args: argparse.Namespace) -> None:
     """Which probe, recipe and distance choose the best training set: a table per folder of embeddings."""
+    from benchmarks.selection import keeping
     from benchmarks.selection.pool import read_measured
-    from benchmarks.selection.settling import judged
+    from benchmarks.selection.settling import embedded, judged
     from t2v_hub.judging import rows
 
-    tasks, found = pool(args)
     size = args.size or "half"
-    measured = read_measured(tasks, found, args.out / "measured", size)
+    if args.kept is not None:
+        measured, _ = keeping.kept(args.kept, size)
+    else:
+        measured = read_measured(*pool(args), args.out / "measured", size)
     for folder in sorted((args.out / "embeddings").iterdir()):
         judge, lines = None, []
-        for name, row, one in judged(measured, folder, n_splits=args.splits):
+        part = embedded(measured, folder, args.splits)
+        for name, row, one in judged(part, folder, n_splits=args.splits):
             judge = one
             lines.append(replace(row, name=f"{folder.name}: {name}"))
         if judge is not None:
             print(
-                f"\n## {folder.name}, {size}, {args.splits} splits\n\n{rows.table(judge, lines)}", flush=True
+                f"\n## {folder.name}, {size}, {args.splits} splits, {len(part.tasks)} targets\n\n"
+                f"{rows.table(judge, lines)}",
+                flush=True,
             )
 
 

@@ -49,7 +49,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "exact": {"estimator": "exact"},
     "4 labels": {"n_labels": 4},
     "empirical": {"estimator": "empirical"},
+    "25 images": {"max_samples": 25},
     "50 images": {"max_samples": 50},
+    "100 images": {"max_samples": 100},
     "balanced": {"sampling": "balanced"},
 }
 """Ways to embed, for the table that settles which is the default."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.selection.experts import Checkpoint
+from benchmarks.selection.experts import SMALL, Checkpoint
 from benchmarks.selection.pool import Array, Measured
 from benchmarks.selection.tasks import Task
 from t2v_hub.judging import GroundTruth
@@ -63,6 +63,11 @@ def _times(measured: Measured) -> dict[str, Array]:
     return result
 
 
+def _base(expert: str) -> str:
+    """What an expert was fine-tuned from, as far as the settling of the first stage asks: small or large."""
+    return SMALL if expert.endswith(f"--{SMALL.split('.')[0]}") else ""
+
+
 def kept(path: Path, size: str) -> tuple[Measured, dict[str, Array]]:
     """The measurements of one size, and the first-stage values."""
     table = pq.read_table(path)
@@ -86,7 +91,7 @@ def kept(path: Path, size: str) -> tuple[Measured, dict[str, Array]]:
         size=size,
         tasks=tuple(Task(n, nowhere, s, "", True) for n, s in zip(tasks, facts["sources"], strict=True)),
         candidates=tuple(
-            Checkpoint(n, nowhere, None if o is None else "", (), True)
+            Checkpoint(n, nowhere, None if o is None else _base(n), (), True)
             for n, o in zip(names, facts["origins"], strict=True)
         ),
         truth=truth,

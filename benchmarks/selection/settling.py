@@ -5,6 +5,7 @@ time: so nothing but the choice of the training set is judged.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,22 @@ def table(n_filters: int) -> dict[str, Distance]:
     for k, name in enumerate(("first", "middle", "last")):
         result[f"asymmetric, {name} third of the filters"] = layers(slice(k * third, (k + 1) * third))
     return result
+
+
+def embedded(measured: Measured, folder: Path, n_splits: int = N_SPLITS) -> Measured:
+    """The targets whose splits are all embedded in a folder."""
+    names = [f"{measured.size}-{s}.safetensors" for s in range(n_splits)]
+    kept = [all((folder / task.key / name).exists() for name in names) for task in measured.tasks]
+    places = np.flatnonzero(kept)
+    if not len(places):
+        raise SystemExit(f"No target is embedded in {folder} for {n_splits} splits of {measured.size}.")
+    truth = replace(
+        measured.truth,
+        errors=measured.truth.errors[places],
+        n_test=measured.truth.n_test[places],
+        sources=tuple(measured.sources[place] for place in places),
+    )
+    return replace(measured, tasks=tuple(measured.tasks[place] for place in places), truth=truth)
 
 
 def judged(

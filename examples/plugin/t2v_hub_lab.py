@@ -51,10 +51,19 @@ def open_catalog(location: str) -> Catalog:
     table = Path(location).expanduser()
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    files = {row["id"]: table.parent / row["embedding"] for row in rows if row["embedding"]}
     catalog = Catalog(table.with_suffix(".catalog"))
-    for row in rows:
-        embedding = TaskEmbedding.load(table.parent / row["embedding"]) if row["embedding"] else None
-        catalog.add(Candidate(row["id"], parameters=int(row["parameters"])), embedding=embedding)
-    for gone in {candidate.id for candidate in catalog} - {row["id"] for row in rows}:
-        catalog.remove(gone)
+    wanted = [
+        Candidate(
+            row["id"],
+            parameters=int(row["parameters"]),
+            embeddings=[TaskEmbedding.load(files[row["id"]])] if row["id"] in files else (),
+        )
+        for row in rows
+    ]
+    if list(catalog) != sorted(wanted, key=lambda candidate: candidate.id):  # else there is nothing to write
+        for known in list(catalog):
+            if known not in wanted:
+                catalog.remove(known.id)
+        catalog.extend(wanted)
     return catalog

@@ -261,7 +261,7 @@ class Catalog(ResultFolder):
         with self.changing() as index:
             for candidate in candidates:
                 old = index.candidates.get(candidate.id)
-                stored = self.store(candidate, index.spaces, written)
+                stored = self._store(candidate, index.spaces, written)
                 known = stored if old is None else joined(old, stored, across_revisions=across_revisions)
                 index.candidates[candidate.id] = known
                 index.local.add(candidate.id)
@@ -313,6 +313,10 @@ class Catalog(ResultFolder):
         with self.changing() as index:
             index.candidates.pop(id, None)
 
+    def is_local(self, id: str) -> bool:
+        """Whether a candidate was added here; else it is there for its card alone."""
+        return id in self._index.local
+
     def files_of_candidates(self) -> set[str]:
         """See `ResultFolder`."""
         return file_names(self.index_on_disk())
@@ -358,7 +362,7 @@ class Catalog(ResultFolder):
             except CatalogFileError:  # who knows what the results name: nothing is deleted
                 self._delete(())
 
-    def store(self, candidate: Candidate, spaces: dict[str, Space], written: set[str]) -> Candidate:
+    def _store(self, candidate: Candidate, spaces: dict[str, Space], written: set[str]) -> Candidate:
         """The candidate with its embeddings written into this catalog's folder, unless they are just now."""
         embeddings = candidate.embeddings
         if isinstance(embeddings, StoredEmbeddings) and embeddings.folder == self.embeddings_folder:

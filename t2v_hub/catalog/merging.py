@@ -1,15 +1,16 @@
 """`merge_catalogs`: other catalogs joined into one, and `MergeReport`: what that changed."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal
 
-from t2v_hub.catalog.candidate import Candidate, StoredEmbeddings, records_of
+from t2v_hub.catalog.candidate import Candidate, EmbeddingRecord, StoredEmbeddings, records_of
 from t2v_hub.catalog.index import Index
 from t2v_hub.catalog.joining import joined
+from t2v_hub.catalog.pack import copy_pack, open_pack
 from t2v_hub.catalog.results import Key, Result
-from t2v_hub.embedding import TaskEmbedding
+from t2v_hub.embedding import Space, TaskEmbedding
 from t2v_hub.errors import CatalogFileError, EmbeddingFileError, StorageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class MergeConflict:
 
     Attributes:
         about: Id of the candidate, or the task, checkpoint, n and seed of a result, in words.
-        what: ``revision``, another fact, ``embedding`` or ``error``.
+        what: ``revision``, another fact, ``embedding of TASK``, ``error``, ``n_test`` or ``embedding``.
         here: What the catalog said.
         there: What the other one says.
         kept: Which of them stays.
@@ -80,8 +81,12 @@ def merge_catalogs(
 
     What only one side knows is kept. Where both know something else, the word of the other one counts, as in
     `Catalog.add`, and that of a later one over an earlier one's; or, with ``prefer="here"``, that of the
-    catalog. Of two revisions of a checkpoint, one stays with all that was known of it. What cannot be read
-    is named and left out.
+    catalog. Of two revisions of a checkpoint one stays, with what was known of either: the commit of a
+    repository changes with its card. What cannot be read is named and left out.
+
+    What was read from cards stays that: it keeps its Hub, names no probe that nobody vouched for, and the
+    next `Catalog.sync` brings it up to date; of the same task a measurement counts more. A space keeps the
+    name that its probe has here.
 
     Of each catalog, embeddings are written first, then the candidates in one piece, then the results in one
     piece: whoever is killed loses nothing that was there, and merging again completes it.
@@ -137,20 +142,27 @@ class _Tally:
 
     def candidates(self, catalog: "Catalog", index: Index, other: "Catalog") -> None:
         """Join another catalog's candidates into an index."""
-        written: set[str] = set()
+        reading = _Reading(catalog, other, self.left_out, self.dry_run)
         for theirs in other:
-            read = replace(theirs, embeddings=tuple(self._readable(theirs)))
+            records = [record for record in records_of(theirs.embeddings) if reading.takes(theirs.id, record)]
+            read = replace(theirs, embeddings=StoredEmbeddings(catalog.embeddings_folder, records))
             old = index.candidates.get(read.id)
             if old is None:
                 self._count("n_added")
-                known = self._stored(catalog, index, read, written)
+                known = read
             else:
-                known = self._joined(catalog, index, old, read, written)
+                known = self._joined(old, read)
                 self._count("n_same" if _plain(old) == _plain(known) else "n_changed")
             had = set() if old is None else {record.digest for record in records_of(old.embeddings)}
-            self._count("n_embeddings", len({r.digest for r in records_of(known.embeddings)} - had))
+            new = [record for record in records_of(known.embeddings) if record.digest not in had]
+            self._count("n_embeddings", len(new))
+            for record in new:
+                reading.keep(record)
+                if record.space not in index.spaces or index.spaces[record.space].probe == Space.probe:
+                    index.spaces[record.space] = reading.spaces[record.space]
             index.candidates[read.id] = known
-            index.local.add(read.id)
+            if other.is_local(read.id):
+                index.local.add(read.id)
 
     def results(self, held: dict[Key, Result], theirs: Sequence[Result]) -> None:
         """Join another catalog's results into those that are held."""
@@ -161,15 +173,13 @@ class _Tally:
                 self._count("n_results_added")
                 continue
             kept, other = (new, old) if self.prefer == "other" else (old, new)
-            if old.error != new.error:
-                self._conflict(_named(new), "error", old.error, new.error)
-                known = replace(kept, embedding=kept.embedding or other.embedding)
-            else:
-                known = replace(
-                    kept,
-                    n_test=kept.n_test if kept.n_test is not None else other.n_test,
-                    embedding=kept.embedding or other.embedding,
-                )
+            for name in ("error", "n_test", "embedding"):
+                here, there = getattr(old, name), getattr(new, name)
+                if here is not None and there is not None and here != there:
+                    self._conflict(_named(new), name, str(here)[:19], str(there)[:19])
+            known = replace(kept, embedding=kept.embedding or other.embedding)
+            if old.error == new.error and kept.n_test is None:
+                known = replace(known, n_test=other.n_test)
             held[new.key] = known
             self._count("n_results_same" if known == old else "n_results_changed")
 
@@ -189,54 +199,88 @@ class _Tally:
         known = [r if r.embedding in embeddings else replace(r, embedding=None) for r in found]
         return known, list(embeddings.values())
 
-    def _joined(
-        self, catalog: "Catalog", index: Index, old: Candidate, read: Candidate, written: set[str]
-    ) -> Candidate:
+    def _joined(self, old: Candidate, read: Candidate) -> Candidate:
         """What is known of a candidate from both sides; contradictions are noted."""
-        other_revision = None not in (old.revision, read.revision) and old.revision != read.revision
-        ours = {record.subject: record.digest for record in records_of(old.embeddings)}
-        if other_revision:
-            self._conflict(read.id, "revision", old.revision, read.revision)
-            if self.prefer == "here":
-                return old
-        else:
-            for name in _FACTS:
-                here, there = getattr(old, name), getattr(read, name)
-                if here is not None and there is not None and here != there:
-                    self._conflict(read.id, name, here, there)
-            for record in records_of(read.embeddings):
-                here = ours.get(record.subject, record.digest)
-                if here != record.digest:
-                    self._conflict(read.id, f"embedding of {record.task}", here[:19], record.digest[:19])
-        if self.prefer == "other":
-            return joined(old, self._stored(catalog, index, read, written), across_revisions=False)
-        new = [
-            embedding
-            for embedding, record in zip(read.embeddings, records_of(read.embeddings), strict=True)
-            if record.subject not in ours
-        ]
-        stored = self._stored(catalog, index, replace(read, embeddings=new), written)
-        return joined(stored, old, across_revisions=False)
-
-    def _stored(self, catalog: "Catalog", index: Index, read: Candidate, written: set[str]) -> Candidate:
-        """The candidate with its embeddings in the catalog's folder."""
-        if self.dry_run:
-            records = records_of(read.embeddings)
-            return replace(read, embeddings=StoredEmbeddings(catalog.embeddings_folder, records))
-        return catalog.store(read, index.spaces, written)
-
-    def _readable(self, candidate: Candidate) -> Iterator[TaskEmbedding]:
-        for place in range(len(candidate.embeddings)):
-            try:
-                yield candidate.embeddings[place]
-            except (EmbeddingFileError, StorageError) as error:
-                self.left_out.append(f"{candidate.id}: {error}")
+        ours = {record.subject: record for record in records_of(old.embeddings)}
+        theirs = {record.subject: record for record in records_of(read.embeddings)}
+        for name in _FACTS:
+            here, there = getattr(old, name), getattr(read, name)
+            if here is not None and there is not None and here != there:
+                self._conflict(read.id, name, here, there)
+        for subject in ours.keys() & theirs.keys():
+            mine, other = ours[subject], theirs[subject]
+            if (mine.pack is None) != (other.pack is None):  # whoever is preferred: a card only claims
+                del (ours if other.pack is None else theirs)[subject]
+            elif mine.digest != other.digest:
+                self._conflict(read.id, f"embedding of {mine.task}", mine.digest[:19], other.digest[:19])
+        old, read = _with(old, ours.values()), _with(read, theirs.values())
+        first, last = (old, read) if self.prefer == "other" else (read, old)
+        return joined(first, last, across_revisions=True)
 
     def _conflict(self, about: str, what: str, here: object, there: object) -> None:
         self.conflicts.append(MergeConflict(about, what, str(here), str(there), self.prefer))
 
     def _count(self, name: str, n: int = 1) -> None:
         self.counts[name] = self.counts.get(name, 0) + n
+
+
+@dataclass
+class _Reading:
+    """Another catalog's embeddings, each read once, and taken into a catalog.
+
+    Attributes:
+        catalog: Where to.
+        other: Where from.
+        left_out: Is told what cannot be read.
+        dry_run: Whether nothing is to be written.
+        spaces: The other's spaces, by id.
+    """
+
+    catalog: "Catalog"
+    other: "Catalog"
+    left_out: list[str]
+    dry_run: bool
+    spaces: dict[str, Space] = field(init=False)
+    _errors: dict[str, str | None] = field(default_factory=dict)
+    _kept: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.spaces = {space.id: space for space in self.other.spaces()}
+
+    def takes(self, id: str, record: EmbeddingRecord) -> bool:
+        """Whether a candidate's embedding can be read; says so where it cannot."""
+        if record.digest not in self._errors:
+            self._errors[record.digest] = self._error(record)
+        error = self._errors[record.digest]
+        if error is not None:
+            self.left_out.append(f"{id}: {error}")
+        return error is None
+
+    def keep(self, record: EmbeddingRecord) -> None:
+        """Write what a record of the catalog names now, where it is not there."""
+        what = record.pack or record.digest
+        if self.dry_run or what in self._kept:
+            return
+        self._kept.add(what)
+        if record.pack is not None:
+            copy_pack(self.other.cards, self.catalog.cards, record.pack)
+        else:
+            self.catalog.keep(self.other.task_embedding(record.digest))
+
+    def _error(self, record: EmbeddingRecord) -> str | None:
+        try:
+            if record.pack is not None:
+                open_pack(self.other.cards, record.pack).entry(record.digest)
+            else:
+                self.other.task_embedding(record.digest)
+        except (EmbeddingFileError, StorageError) as error:
+            return str(error)
+        return None
+
+
+def _with(candidate: Candidate, records: Collection[EmbeddingRecord]) -> Candidate:
+    assert isinstance(candidate.embeddings, StoredEmbeddings)
+    return replace(candidate, embeddings=StoredEmbeddings(candidate.embeddings.folder, tuple(records)))
 
 
 def _plain(candidate: Candidate) -> Mapping[str, object]:

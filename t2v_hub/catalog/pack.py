@@ -15,6 +15,7 @@ import functools
 import hashlib
 import json
 import re
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,22 @@ def write_pack(folder: Path, space: Space, entries: Sequence[CardEntry]) -> str:
     write_atomically(folder / f"{key}.npy", write_values)
     write_atomically(folder / f"{key}.parquet", sink.getvalue().to_pybytes())
     return key
+
+
+def copy_pack(source: Path, folder: Path, key: str) -> None:
+    """Take a pack into another folder, unless it is there and can be read.
+
+    Raises:
+        EmbeddingFileError: It is missing or damaged.
+        StorageError: The disk is full, read-only or closed to us.
+    """
+    with contextlib.suppress(EmbeddingFileError):
+        open_pack(folder, key)
+        return
+    path = open_pack(source, key).path
+    for suffix in (".npy", ".parquet"):
+        with path.with_suffix(suffix).open("rb") as file:
+            write_atomically(folder / f"{key}{suffix}", functools.partial(shutil.copyfileobj, file))
 
 
 def open_pack(folder: Path, key: str) -> Pack:

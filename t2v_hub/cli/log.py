@@ -13,7 +13,7 @@ failed         row, name, data, type, message
 data_set       id, n_checkpoints, state, reason (enrich)
 card           id, data_set, state, url, reason (enrich)
 note, warning  message
-error          message, type where it is known: what ended the command
+error          message, type where it is known, traceback of a defect: what ended the command
 interrupted    message: the command was asked to stop
 print          text: what another library printed
 end            exit_code, seconds, and n_embedded, n_there, n_failed, n_files (embed); n_data_sets, n_cards,
@@ -94,6 +94,10 @@ class _Prints(io.StringIO):
 
     def flush(self) -> None:
         """Nothing waits but a line that is not finished."""
+
+    def close(self) -> None:
+        """Take a line that was never finished as one."""
+        self.write("\n")
 
 
 def log_for(command: str, *, wanted: bool, shard: str | None = None) -> JsonLog | None:

@@ -1,7 +1,7 @@
 """``t2v catalog merge``: other catalogs joined into one."""
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +11,7 @@ from t2v_hub.cli import options as opt
 from t2v_hub.cli.candidate import counted as candidates_in_words
 from t2v_hub.cli.output import Output, reflowed, session
 from t2v_hub.cli.results import counted, folder_of
-from t2v_hub.errors import SettingsError
+from t2v_hub.errors import CatalogFileError, SettingsError
 
 if TYPE_CHECKING:
     from t2v_hub.catalog import Catalog, MergeReport
@@ -55,16 +55,25 @@ def merge(
     """Join other catalogs into this one: candidates, their embeddings, and results.
 
     What only one side knows is kept; where both know something else, --prefer decides, and the contradiction
-    is named. Of two revisions of a checkpoint one stays, with all that was known of it. What cannot be read
-    is named and left out, and the exit code is then 1. Merging again changes nothing more.
+    is named. Of two revisions of a checkpoint one stays, with what was known of either. What was read from
+    cards on a Hub stays that, and a measurement of the same task counts more. What cannot be read is named
+    and left out, and the exit code is then 1. Merging again changes nothing more.
     """
     with session(as_json=as_json, quiet=quiet) as output:
         from t2v_hub.catalog import Catalog, merge_catalogs
 
         place = Catalog(catalog)
-        others = [Catalog.load(folder) for folder in other]
+        others, unreadable = [], []
+        for folder in other:
+            try:
+                others.append(Catalog.load(folder))
+            except CatalogFileError as error:
+                unreadable.append(str(error))
+        if not others:
+            raise CatalogFileError(" ".join(unreadable))
         _check(place, others)
         report = merge_catalogs(place, others, prefer=prefer or "other", dry_run=dry_run)
+        report = replace(report, left_out=(*unreadable, *report.left_out))
         place.reload()
         values = {
             "catalog": folder_of(place),

@@ -53,9 +53,29 @@ LogJson = Annotated[
         "failure, end; also by T2V_LOG=json. Default: text.",
     ),
 ]
+
+
+def check_catalog_folder(path: Path | None) -> Path | None:
+    """The path, where it is not the address of a catalog that a plug-in opens."""
+    if path is not None:
+        from t2v_hub.plugins import address, plugin_names
+
+        parts = address(str(path))
+        if parts is not None and parts[0] in plugin_names("t2v_hub.catalogs"):
+            raise typer.BadParameter(
+                f"{str(path)!r} is what the plug-in {parts[0]!r} opens, which is only read. Name a folder."
+            )
+    return path
+
+
 CatalogFolder = Annotated[
     Path | None,
-    _option("--catalog", metavar="DIR", help="Folder of the catalog. Default: ~/.cache/t2v_hub/catalog."),
+    _option(
+        "--catalog",
+        metavar="DIR",
+        callback=check_catalog_folder,
+        help="Folder of the catalog. Default: ~/.cache/t2v_hub/catalog.",
+    ),
 ]
 CatalogPlace = Annotated[
     str | None,

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -146,7 +147,8 @@ def session(
         ours = issubclass(category, T2VWarning)
         output.warn(in_flags(str(message)) if ours else f"{category.__name__}: {message}")
 
-    aside = contextlib.nullcontext() if log is None else contextlib.redirect_stderr(log.prints())
+    printed = None if log is None else log.prints()
+    aside = contextlib.nullcontext() if printed is None else contextlib.redirect_stderr(printed)
     with warnings.catch_warnings(), aside, contextlib.redirect_stdout(sys.stderr):
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
@@ -160,6 +162,16 @@ def session(
         except KeyboardInterrupt as error:
             output._message("interrupted: ", _after_an_interrupt(kept), "yellow")
             raise typer.Exit(INTERRUPTED) from error
+        except Exception as error:
+            if log is None or isinstance(error, typer.Exit | typer.Abort | typer.BadParameter):
+                raise
+            # A defect, of ours or another's: who collects lines finds it as a line, traceback and all.
+            told = "".join(traceback.format_exception(error))
+            log.event("error", type=type(error).__name__, message=str(error), traceback=told)
+            raise typer.Exit(1) from error
+        finally:
+            if printed is not None:
+                printed.close()
 
 
 def reflowed(text: str | None) -> str:

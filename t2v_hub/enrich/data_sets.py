@@ -107,19 +107,27 @@ class Measurer:
                     handed.append(found)
                     yield found.id, found.revision
 
+        failure: T2VError | None = None
         with closing(results(executor, measure, unknown())) as outcomes:
-            for place, result in outcomes:
-                data_set = handed[place]
-                first, *others = waiting.pop(data_set)
-                found = self._measured(data_set, sizes[first], result)
-                ready.append((first, found))
-                for name in others:
-                    same = replace(found[2], n_checkpoints=sizes[name])
-                    again = same if found[1] is None else replace(same, state="reused")
-                    ready.append((name, (data_set, found[1], again)))
-                yield from ready
-                ready.clear()
+            try:
+                for place, result in outcomes:
+                    data_set = handed[place]
+                    first, *others = waiting.pop(data_set)
+                    if isinstance(result, StorageError):  # of the worker's own machine
+                        result = DataError(f"in a worker: {result}")
+                    found = self._measured(data_set, sizes[first], result)
+                    ready.append((first, found))
+                    for name in others:
+                        same = replace(found[2], n_checkpoints=sizes[name])
+                        again = same if found[1] is None else replace(same, state="reused")
+                        ready.append((name, (data_set, found[1], again)))
+                    yield from ready
+                    ready.clear()
+            except T2VError as error:  # what is known already is written before the run ends
+                failure = error
         yield from ready
+        if failure is not None:
+            raise failure
 
     def _known(self, name: str, size: int) -> DataSet | Found:
         """A data set that must be measured; or what is known of it, or why nothing can be known."""

@@ -113,7 +113,8 @@ def network_features(
     Args:
         network: The network.
         images: The images.
-        cache: Folder of features that were measured before; None for ``T2V_HOME/features``, False for none.
+        cache: Folder of features that were measured before; None for ``T2V_HOME/features``, False for none,
+            as is right for a network whose code is still being changed.
         device: Where to measure; None for what accelerate chooses.
         batch_size: Images per pass on an accelerator.
         progress: Whether to show a bar (on a terminal).
@@ -157,7 +158,7 @@ def network_features(
 
 
 def _identity(network: ProbeNetwork) -> dict[str, str]:
-    """Names a network by what decides on its features: tensors, layers, and the images' recipe."""
+    """Names a network by its tensors as they are now, its layers, and the images' recipe; not by its code."""
     layers = hashlib.sha256(repr(network.module).encode()).hexdigest()
     recipe = canonical_json(network.preprocessing.to_dict()).decode()
-    return {"network": network.digest, "layers": layers, "head": network.head, "preprocessing": recipe}
+    return {"network": network.digest_now(), "layers": layers, "head": network.head, "preprocessing": recipe}

@@ -62,17 +62,22 @@ class FailureTable:
     """The failures of one shard, as they are known to one process.
 
     The file is written anew whenever a row fails or heals, whole or not at all, and there is none where
-    nothing failed.
+    nothing failed. Failures of other manifests that share the folder stay in it.
 
     Args:
         folder: Folder of the embeddings.
         shard: Whose failures.
-        files: Names of the files of the shard's rows; failures of others are forgotten.
+        files: Names of the files of the shard's rows.
+        manifest: Names of the files of all of the manifest's rows; failures of those that are in another
+            shard now are forgotten.
     """
 
-    def __init__(self, folder: Path, shard: Shard, *, files: Collection[str]) -> None:
+    def __init__(
+        self, folder: Path, shard: Shard, *, files: Collection[str], manifest: Collection[str] = ()
+    ) -> None:
         self.path = folder / f"failures-{shard.index}-of-{shard.count}.csv"
-        self._held = {item.file: item for item in read_failures(self.path) if item.file in files}
+        read = read_failures(self.path)
+        self._held = {item.file: item for item in read if item.file in files or item.file not in manifest}
 
     def __iter__(self) -> Iterator[Failure]:
         return iter(sorted(self._held.values(), key=lambda item: item.row))

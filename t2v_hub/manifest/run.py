@@ -11,7 +11,7 @@ from typing import Literal
 from t2v_hub import data as data_room
 from t2v_hub.data.task import ImageTask
 from t2v_hub.embedding import TaskEmbedding
-from t2v_hub.errors import StorageError
+from t2v_hub.errors import T2VError
 from t2v_hub.manifest.failures import Failure, FailureTable
 from t2v_hub.manifest.manifest import Manifest, ManifestRow
 from t2v_hub.manifest.shard import Shard
@@ -99,8 +99,9 @@ def embed_manifest(
         words: Turns the message of an error into what the table of failures says.
 
     Raises:
-        StorageError: The folder cannot be made, or the disk is full or read-only: what follows would fare no
-            better. What was finished is kept.
+        StorageError: The folder cannot be made, or a disk is full or read-only: what follows would fare no
+            better. Where that is the disk of a cache, it may be another error of ours. What was finished is
+            kept.
     """
     start = time.monotonic()
     folder, shard = Path(folder), shard or Shard()
@@ -108,9 +109,10 @@ def embed_manifest(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(folder, error) from error
-    clear_half_written(folder)
+    names = {row.file_name for row in manifest.rows}
+    clear_half_written(folder, names)
     rows = manifest.part(shard)
-    table = FailureTable(folder, shard, files={row.file_name for row in rows})
+    table = FailureTable(folder, shard, files={row.file_name for row in rows}, manifest=names)
     run = _Run(manifest, folder, task2vec, overwrite, begin)
     states: dict[str, list[ManifestRow]] = {"embedded": [], "there": [], "failed": []}
     for place, row in enumerate(rows, start=1):
@@ -160,13 +162,11 @@ class _Run:
             embedding = embedder.embed(task)
             embedding.save(path)
             note(self.folder, row, embedding)
-        except StorageError as error:
-            if error.errno in _HOPELESS:
-                raise
-            return self._failed(row, path, start, error)
         # Thousands of strangers' data sets go through libraries that may raise anything: one of them must
         # not cost the others. The error is named, in the report and in the table.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
+            if (hopeless := _hopeless(error)) is not None:
+                raise hopeless from error
             return self._failed(row, path, start, error)
         return RowOutcome(row, "embedded", path, embedding, task.image_column, time.perf_counter() - start)
 
@@ -188,3 +188,15 @@ class _Run:
             progress=self.task2vec.progress,
             **row.options,  # type: ignore[arg-type]  # small_classes was checked by the manifest
         )
+
+
+def _hopeless(error: BaseException | None) -> T2VError | None:
+    """What ends a run: an error below which a disk is full, or may not be written."""
+    first, below = error, error
+    while below is not None:
+        if isinstance(below, OSError) and below.errno in _HOPELESS:
+            if isinstance(first, T2VError):
+                return first
+            return storage_error(below.filename or "a file", below)
+        below = below.__cause__ or below.__context__
+    return None

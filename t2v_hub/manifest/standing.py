@@ -3,13 +3,14 @@
 import json
 import math
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from t2v_hub.embedding import Measurement, TaskEmbedding, canonical_json
 from t2v_hub.errors import EmbeddingFileError, StorageError
 from t2v_hub.manifest.manifest import ManifestRow
-from t2v_hub.storage import write_atomically
+from t2v_hub.storage import temporary_prefix, write_atomically
 
 if TYPE_CHECKING:
     from t2v_hub.task2vec import Task2Vec
@@ -73,14 +74,22 @@ def note(folder: Path, row: ManifestRow, embedding: TaskEmbedding) -> None:
     write_atomically(_note_path(folder, row), canonical_json(values))
 
 
-def clear_half_written(folder: Path) -> None:
-    """Delete what killed processes left half written, not what others are writing now."""
-    for some in (folder, folder / _NOTES):
+def clear_half_written(folder: Path, names: Collection[str]) -> None:
+    """Delete what killed processes left half written of these embeddings, not what others write now.
+
+    Args:
+        folder: Folder of the embeddings.
+        names: Names of their files; nobody else's temporary file is looked at.
+    """
+    ours = {temporary_prefix(name) for name in names}
+    notes = {temporary_prefix(f"{name}.json") for name in names}
+    for some, prefixes in ((folder, ours), (folder / _NOTES, notes)):
         for path in some.glob(".*.tmp"):
             try:
-                if path.lstat().st_mtime < time.time() - _STALE_SECONDS:
+                mine = path.name.removesuffix(".tmp").rpartition(".")[0] + "." in prefixes
+                if mine and path.lstat().st_mtime < time.time() - _STALE_SECONDS:
                     path.unlink()
-            except OSError:  # gone, or not ours
+            except OSError:  # gone, or closed to us
                 continue
 
 

@@ -89,7 +89,7 @@ class ProbeNetwork:
                     f"All weights of layer {layer.name!r} in {name!r} are zero, so it has no prior. Leave "
                     f"it out with filters=[...], or take trained weights."
                 )
-        self.digest = self._digest()
+        self.digest = self.digest_now()
 
     @classmethod
     @torch.inference_mode(False)
@@ -260,7 +260,8 @@ class ProbeNetwork:
                 tensors += child.parameters()
         return tensors
 
-    def _digest(self) -> str:
+    def digest_now(self) -> str:
+        """`digest` of the tensors as they are now: a network in memory may have been trained since."""
         digest = hashlib.sha256()
         prefix = None if self.head == OUTPUT else f"{self.head}."
         for key, tensor in sorted(self.module.state_dict().items()):
