@@ -21,7 +21,7 @@ parser.add_argument("--labels", default="label", help="the column of the labels"
 parser.add_argument("--trials", type=int, default=20)
 parser.add_argument("--epochs", type=int, default=5)
 args = parser.parse_args()
-data = load_dataset(args.data, split="train").train_test_split(0.3, seed=0)
+data = load_dataset(args.data, split="train").train_test_split(0.3, seed=0, stratify_by_column=args.labels)
 candidates = Candidates.of(AutoSelector.from_task(data["train"]), top_k=20)
 
 

@@ -2,7 +2,7 @@
 
     python examples/optuna_search.py --data AI-Lab-Makerere/beans --labels labels --trials 40
 
-Started again it goes on; several may run at once in one folder.
+Started again it goes on; others may help in the same folder once the first has said what it tries first.
 """
 
 import argparse
@@ -23,7 +23,7 @@ parser.add_argument("--trials", type=int, default=40)
 parser.add_argument("--epochs", type=int, default=3)
 args = parser.parse_args()
 
-parts = load_dataset(args.data, split="train").train_test_split(test_size=0.3, seed=0)
+parts = load_dataset(args.data, split="train").train_test_split(0.3, seed=0, stratify_by_column=args.labels)
 storage = JournalStorage(JournalFileBackend("search.log"))  # SQLite loses workers
 study = optuna.create_study(study_name=args.data, storage=storage, direction="maximize", load_if_exists=True)
 found = enqueue_ranked(study, AutoSelector.from_task(parts["train"]), n_trials=args.trials)

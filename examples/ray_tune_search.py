@@ -21,7 +21,7 @@ parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--backend", choices=["random", "optuna"], default="random")
 args = parser.parse_args()
 
-parts = load_dataset(args.data, split="train").train_test_split(test_size=0.3, seed=0)
+parts = load_dataset(args.data, split="train").train_test_split(0.3, seed=0, stratify_by_column=args.labels)
 candidates = Candidates.of(AutoSelector.from_task(parts["train"]).rank(top_k=20))
 
 

@@ -1,6 +1,6 @@
 """Fine-tune an image classifier; ``--model_name_or_path auto`` picks the checkpoint by the data.
 
-As transformers' run_image_classification.py, whose other arguments work here, too:
+As transformers' run_image_classification.py, with its arguments of TrainingArguments and these few:
 
 python examples/run_image_classification_auto.py --model_name_or_path auto \
     --dataset_name AI-Lab-Makerere/beans --output_dir out --do_train --do_eval --push_to_hub

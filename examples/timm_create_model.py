@@ -33,7 +33,7 @@ def batches(data, transform, *, shuffle: bool) -> DataLoader:
 
     def collate(rows: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
         images = [transform(row[args.image_column].convert("RGB")) for row in rows]
-        return torch.stack(images), torch.tensor([row[args.label_column] for row in rows])
+        return torch.stack(images), torch.tensor([created.codes[row[args.label_column]] for row in rows])
 
     return DataLoader(data, batch_size=32, shuffle=shuffle, collate_fn=collate)
 

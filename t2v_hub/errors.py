@@ -15,6 +15,7 @@
     ├── ManifestError (ValueError)            a table of tasks that cannot be used
     ├── ProbeError (ValueError)               something about a network
     │   ├── ProbeNotFoundError (LookupError)  no such file, folder or repository
+    │   │   └── ProbeUnreachableError         the Hub did not answer; later it may
     │   ├── HeadNotFoundError (LookupError)   no classification head could be found
     │   ├── WeightsError                      keys do not fit, NaN or infinite values
     │   └── ProbeOutputError                  features that are not finite or not a vector
@@ -108,6 +109,10 @@ class ProbeError(T2VError, ValueError):
 
 class ProbeNotFoundError(ProbeError, LookupError):
     """No such file, folder or repository."""
+
+
+class ProbeUnreachableError(ProbeNotFoundError):
+    """A network is not on this machine, and the Hub did not answer; later it may."""
 
 
 class HeadNotFoundError(ProbeError, LookupError):

@@ -112,6 +112,28 @@ def test_what_autogluon_cannot_load_is_passed_over_and_named(digits_pool):
     assert caught[0].filename == __file__
 
 
+def test_every_spelling_of_a_candidate_becomes_one_that_timm_understands(digits_pool, tmp_path):
+    """`t2v catalog add resnet18` keeps timm's own name, and hf-hub: is how timm spells a repository."""
+    file = tmp_path / "lone.safetensors"
+    file.touch()
+    ids = ["resnet18", "resnet18.a1_in1k", "hf-hub:a/b", "hf-hub:a/c@c0ffee", str(file), "no_such_net"]
+    ranking = on_the_hub(digits_pool.selector().rank(), ids)
+
+    with pytest.warns(SkippedCheckpointsWarning):
+        names = AutoGluonNames.of(ranking, top_k=None)
+
+    named = dict(names.names)
+    assert named.pop("resnet18").startswith("hf-hub:timm/resnet18.")
+    assert named == {
+        "resnet18.a1_in1k": "hf-hub:timm/resnet18.a1_in1k",
+        "hf-hub:a/b": "hf-hub:a/b",
+        "hf-hub:a/c@c0ffee": "hf-hub:a/c@c0ffee",
+    }
+    assert list(names.left_out) == [str(file), "no_such_net"]
+    assert names.left_out[str(file)] == "a file, and it reads folders and the Hub"
+    assert "has no weights 'no_such_net' on the Hub" in names.left_out["no_such_net"]
+
+
 def test_a_folder_with_the_weights_that_autogluon_reads_is_taken(digits_pool, tmp_path):
     """It is what AutoGluon itself saves a network as."""
     (tmp_path / "pytorch_model.bin").touch()

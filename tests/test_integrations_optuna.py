@@ -801,6 +801,40 @@ def test_an_absent_optuna_is_named_and_a_broken_one_is_not_hidden(module, absent
     assert message in done.stderr.splitlines()[-1]
 
 
+def test_a_checkpoint_that_could_not_be_fetched_is_tried_again(ranking):
+    """The Hub was down for a minute; the best candidate must not be lost to the study for that."""
+    away = replace(ranking[0], candidate=replace(ranking[0].candidate, id="org/away", library=None))
+    mixed = replace(ranking, items=(away, *ranking.items[1:]))
+    study = new_study()
+    found = enqueue_ranked(study, mixed, n_trials=2, top_k=6)
+
+    def objective(trial):
+        suggest_checkpoint(trial, found)
+        load_suggested(trial, found)
+        return 0.0
+
+    study.optimize(objective, n_trials=1)
+    assert "the Hub did not answer" in failures(study)["org/away"]
+    again, once_more = (enqueue_ranked(study, mixed, n_trials=2, top_k=6) for _ in range(2))
+
+    assert (found.enqueued, again.enqueued, once_more.enqueued) == (("org/away",), ("org/away",), ())
+    assert [trial.state for trial in study.trials] == [TrialState.PRUNED, TrialState.WAITING]
+
+
+def test_the_best_trial_of_a_study_with_other_choices_can_be_repeated(ranking):
+    """``objective(FixedTrial(study.best_params))`` is what Optuna's own documentation ends with."""
+    study = new_study()
+    enqueue_ranked(study, of(ranking, 0, 1), n_trials=4, top_k=2)
+    study.optimize(objective_of(of(ranking, 0, 1)), n_trials=1)
+    with pytest.warns(FewCandidatesWarning):
+        found = enqueue_ranked(study, of(ranking, 1, 2), n_trials=4, top_k=2)
+
+    repeated = suggest_checkpoint(optuna.trial.FixedTrial({"checkpoint": ranking.ranked[0]}), found)
+
+    assert repeated == ranking.ranked[0]
+    assert repeated not in found.candidates
+
+
 # The example and the benchmark
 
 

@@ -2,13 +2,17 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from checkpoints import broken as make_broken
 from digits_pool import DATA
 from ray_work import Streamer, Unreadable, Watched, lines, mistake, threads_of
 
@@ -314,7 +318,7 @@ def test_a_sampler_of_optuna_draws_what_the_ranking_leaves(digits_pool):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_trials": 0}, "n_trials must be a whole number >= 1, num_samples of the search; got 0"),
+        ({"n_trials": 0}, "n_trials must be a whole number >= 1, the budget of the search; got 0"),
         ({"n_trials": True}, "n_trials must be a whole number"),
         ({"share": 0}, r"share must be a number in \(0, 1\].* got 0"),
         ({"share": 1.5}, r"share must be a number in \(0, 1\]"),
@@ -357,7 +361,11 @@ def test_checkpoints_that_do_not_load_or_kill_their_worker_end_their_trials_only
     digits_pool, workers, tmp_path
 ):
     """The search goes on, they cannot win, and are named at the end."""
-    candidates = Candidates.of(digits_pool.selector(), top_k=3)
+    ranking = digits_pool.selector().rank(top_k=3)
+    shutil.copytree(ranking[0].candidate.id, tmp_path / "bad")
+    bad = replace(ranking[0].candidate, id=str(make_broken(tmp_path / "bad")))
+    items = (replace(ranking[0], candidate=bad), *ranking.items[1:])
+    candidates = Candidates.of(replace(ranking, items=items))
     broken, deadly, good = candidates.ranked
     data = digits_pool.train
 
@@ -365,7 +373,7 @@ def test_checkpoints_that_do_not_load_or_kill_their_worker_end_their_trials_only
         id = config["model"]["checkpoint"]
         if id == deadly:
             os._exit(1)
-        candidates.load(id if id != broken else f"{id}-is-gone", data)
+        candidates.load(id, data)
         tune.report({"accuracy": 0.1})
 
     results = tune.Tuner(
@@ -384,10 +392,42 @@ def test_checkpoints_that_do_not_load_or_kill_their_worker_end_their_trials_only
 
     named = failures(results, parameter="model/checkpoint")
     assert list(named) == [broken, deadly]
-    assert f"'{broken}-is-gone' is none of the 3 candidates" in named[broken]
+    assert "NaN or infinite" in named[broken]
     assert "Traceback" not in named[broken]
     assert "died" in named[deadly]
     assert results.get_best_result().config == {"model": {"checkpoint": good}}
+
+
+def test_who_worked_once_is_no_failure():
+    """One learning rate may diverge, one worker may run out of memory."""
+
+    def result(id, error=None):
+        return SimpleNamespace(config={"checkpoint": id}, error=error, path="")
+
+    results = [result("a", ValueError("diverged")), result("a"), result("b", ValueError("gone")), result("c")]
+
+    assert failures(results) == {"b": "gone"}
+
+
+@pytest.mark.parametrize("backend", ["random", "optuna"])
+def test_more_than_twenty_are_ranked_where_more_are_asked_for(digits_pool, backend):
+    """The default of one adapter must not cut what another was told."""
+    ranking = digits_pool.selector().rank()
+    items = tuple(
+        replace(item, candidate=replace(item.candidate, id=f"{number:02d}-{place}"))
+        for number in range(5)
+        for place, item in enumerate(ranking)
+    )
+    many = Candidates.of(replace(ranking, items=items))
+
+    search = ranked_search_alg(many, n_trials=100, top_k=29, backend=backend, share=0.29)
+
+    if backend == "random":
+        tried = [point["checkpoint"] for point in search._points_to_evaluate]
+    else:
+        search.set_search_properties("accuracy", "max", ranked_space(many, top_k=29))
+        tried = [search.suggest(f"{number}")["checkpoint"] for number in range(29)]
+    assert tuple(tried) == many.ranked[:29]
 
 
 def run_without(tmp_path, absent, code):

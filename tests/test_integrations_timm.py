@@ -313,3 +313,15 @@ def test_the_example_fine_tunes_the_best(digits_hub, tmp_path):
     assert re.search(r"^created: digits/high-\w+ for 5 classes$", done.stdout, re.MULTILINE)
     assert re.search(r"^names for timm.create_model: hf-hub:digits/high-", done.stdout, re.MULTILINE)
     assert re.search(r"^accuracy \d+\.\d% after 2 epochs$", done.stdout, re.MULTILINE)
+
+
+def test_labels_have_their_places_among_the_outputs(digits_pool, ranking):
+    """A class that does not occur has no output: label 2 of five, without 1, is output 1."""
+    rows = digits_pool.train.filter(lambda row: row["label"] != 1)
+
+    created = create_model_for(rows, ranking)
+
+    names = digits_pool.train.features["label"].names
+    assert created.codes == {0: 0, 2: 1, 3: 2, 4: 3}
+    assert created.class_names == tuple(names[label] for label in created.codes)
+    assert created.model.num_classes == 4

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import optuna
 import pytest
 import timm
 import torch
@@ -21,9 +23,11 @@ from transformers import (
     AutoModelForImageClassification,
     EvalPrediction,
     Trainer,
+    TrainerState,
     TrainingArguments,
     pipeline,
 )
+from transformers.trainer_utils import BestRun
 
 from t2v_hub import Candidate, Catalog, ModelSelector, Preprocessing, ProbeNetwork, TaskEmbedding
 from t2v_hub.card import Readme
@@ -38,6 +42,7 @@ from t2v_hub.errors import (
     SkippedCheckpointsWarning,
 )
 from t2v_hub.probe import load_checkpoint
+from t2v_hub_integrations.optuna import failures as optuna_failures
 from t2v_hub_integrations.transformers import (
     ImageCollator,
     Task2VecCallback,
@@ -45,6 +50,7 @@ from t2v_hub_integrations.transformers import (
     checkpoint_search,
     load_for_trainer,
 )
+from t2v_hub_integrations.transformers_best import _failures_of_ray, _is_of_objective
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -292,6 +298,7 @@ def test_a_search_goes_by_the_ranking_and_passes_over_what_does_not_load(searche
     assert {id for id, _ in seen} <= {good, other}
     for id, recipe in seen:
         assert recipe == ProbeNetwork.load(id).preprocessing
+    assert len(seen) == 4, "the trainer tried the broken one before the search, which spends no trial on it"
     assert list(search.failures) == [bad]
     assert "NaN or infinite" in search.failures[bad]
     assert run.hyperparameters["checkpoint"] in (good, other)
@@ -301,7 +308,7 @@ def test_the_best_model_is_what_the_best_trial_saved(searched, digits_pool):
     """The trainer keeps the last trial's model; that is not what a search is for."""
     search, trainer, run, *_ = searched
 
-    with pytest.warns(SkippedCheckpointsWarning, match="1 of 3 candidates did not load and were passed over"):
+    with pytest.warns(SkippedCheckpointsWarning, match="1 of 3 candidates did not load, or failed"):
         best = search.best_model(trainer, run)
 
     assert not best.retrained
@@ -372,6 +379,86 @@ def test_a_search_in_which_nothing_loads_ends(digits_pool, tmp_path):
 
     with pytest.raises(CheckpointError, match="None of the 2 candidates loads: .*NaN or infinite"):
         search.model_init(None)
+
+
+def test_the_columns_that_are_named_are_those_of_the_network(digits_pool, ranking):
+    """With two columns of classes the head must be that of the one that is trained on."""
+    train = digits_pool.train.add_column("coarse", [label % 2 for label in digits_pool.train["label"]])
+    train = train.cast_column("coarse", ClassLabel(names=["even", "odd"]))
+
+    search = checkpoint_search(ranking, train, top_k=2, label_column="coarse")
+    model = search.model_init(None)
+
+    assert list(model.config.id2label.values()) == ["even", "odd"]
+    assert set(search.data_collator([train[i] for i in range(50)])["labels"].tolist()) == {0, 1}
+
+
+def test_a_stored_search_goes_on_with_another_ranking(digits_pool, ranking):
+    """After a sync the ranking has lost one of the study's choices, and the study draws it all the same."""
+    study = optuna.create_study()
+    first = checkpoint_search(ranking, digits_pool.train, top_k=6, n_trials=2)
+    study.sampler = first.search_kwargs["sampler"]
+    first.model_init(study.ask())
+    gone = ranking.ranked[0]
+    second = checkpoint_search(ranking[1:3], digits_pool.train, top_k=2, n_trials=2)
+    study.enqueue_trial({"checkpoint": gone})
+
+    model = second.model_init(study.ask())
+
+    assert second.trials.current == gone
+    assert model.config.num_labels == 5
+    assert second.trials.use(gone) is not None
+
+
+def test_what_does_not_load_is_remembered_in_the_study(digits_pool, tmp_path):
+    """Whoever goes on with it in another process need not find out again."""
+    search = checkpoint_search(with_broken(digits_pool, tmp_path), digits_pool.train, top_k=3, n_trials=2)
+    study = optuna.create_study()
+    bad = search.candidates.ranked[0]
+    study.enqueue_trial({"checkpoint": bad})
+
+    with pytest.raises(optuna.TrialPruned, match="NaN or infinite"):
+        search.model_init(study.ask())
+
+    assert list(optuna_failures(study)) == list(search.failures) == [bad]
+
+
+def test_several_processes_do_not_search_with_optuna(digits_pool, ranking, monkeypatch):
+    """A pruned trial would end all but the first of them, with an error that names nothing."""
+    search = checkpoint_search(ranking, digits_pool.train, top_k=2)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+
+    with pytest.raises(SettingsError, match="Search in one process, and train the best model in several"):
+        search.model_init(optuna.create_study().ask())
+
+
+def test_on_ray_a_trial_that_failed_says_nothing_against_one_that_did_not(monkeypatch):
+    """The winner may have run out of memory once; it still loads."""
+    trials = [
+        SimpleNamespace(config={"checkpoint": id}, status=status, last_result=result, error_file=None)
+        for id, status, result in (
+            ("a", "ERROR", {}), ("a", "TERMINATED", {"objective": 0.9}), ("b", "ERROR", None),
+            ("c", "ERROR", {"objective": 0.1}), ("d", "TERMINATED", {"objective": 0.2}),
+        )
+    ]  # fmt: skip
+    run = BestRun("0", 0.9, {"checkpoint": "a"}, SimpleNamespace(trials=trials))
+
+    assert list(_failures_of_ray(run)) == ["b"]
+
+
+@pytest.mark.parametrize(("accuracy", "expected"), [(0.75, True), (0.5, False)])
+def test_on_ray_only_weights_that_the_objective_was_measured_on_are_taken(
+    digits_pool, ranking, tmp_path, accuracy, expected
+):
+    """With other steps for saving than for evaluation, the last weights that were saved are older."""
+    search = checkpoint_search(ranking, digits_pool.train, top_k=2)
+    log = [{"eval_accuracy": 0.5, "step": 5}, {"loss": 1.0}, {"eval_accuracy": 0.75, "step": 10}]
+    TrainerState(log_history=log).save_to_json(str(tmp_path / "trainer_state.json"))
+
+    found = _is_of_objective(search, tmp_path, BestRun("0", accuracy, {}))
+
+    assert found is expected
 
 
 def test_slips_in_a_search_are_told(digits_pool, ranking, searched):
@@ -542,6 +629,8 @@ def test_a_search_measures_nothing_and_its_best_model_s_card_holds_the_embedding
     card = Readme.parse((tmp_path / "README.md").read_bytes())
     assert len(card.items) == 1
     assert card.metadata["metrics"] == ["accuracy"]
+    assert TaskEmbedding.load(tmp_path / "_task2vec.safetensors").norm == callback.embedding.norm
+    assert not trainer.state.is_hyper_param_search
 
 
 @pytest.fixture(scope="module")
@@ -592,6 +681,8 @@ def test_names_go_to_the_hub_only_when_that_is_asked_for(said):
     assert said["owner/open"]["classes"][0] == "digit 1"
     for id in ("owner/open", "owner/closed"):
         assert not [name for name in said[id]["files"] if "task2vec" in name]
+        # As documented: the model's own configuration names its classes, whatever the entry says.
+        assert said[id]["named_by_the_model"][0] == "digit 1"
 
 
 # Ray, and the examples.
@@ -619,7 +710,7 @@ def test_ray_searches_too(digits_pool, tmp_path):
     ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
     try:
         run = trainer.hyperparameter_search(**options, storage_path=str(tmp_path / "ray"), verbose=0)
-        with pytest.warns(SkippedCheckpointsWarning, match="1 of 2 candidates did not load"):
+        with pytest.warns(SkippedCheckpointsWarning, match="1 of 2 candidates did not load, or failed"):
             best = search.best_model(trainer, run)
     finally:
         ray.shutdown()

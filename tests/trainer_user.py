@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets import load_from_disk
 from huggingface_hub import HfApi, ModelCard
-from transformers import Trainer, TrainingArguments
+from transformers import AutoConfig, Trainer, TrainingArguments
 
 from t2v_hub import Candidate, Catalog, ModelSelector, Task2Vec
 from t2v_hub.hub import pull_embeddings
@@ -37,6 +37,7 @@ def pushed(id: str) -> dict[str, object]:
         "role": entry.role,
         "data": entry.embedding.task.id,
         "classes": list(entry.embedding.task.class_names),
+        "named_by_the_model": list(AutoConfig.from_pretrained(id).id2label.values()),
         "files": sorted(HfApi().list_repo_files(id)),
         "commits": [commit.title for commit in HfApi().list_repo_commits(id)],
         "skipped": list(entries.skipped),

@@ -20,6 +20,7 @@ from t2v_hub import ModelSelector, RankedCandidate, Ranking
 from t2v_hub.errors import EmptyCatalogError, FewCandidatesWarning, SettingsError, SkippedCheckpointsWarning
 from t2v_hub_integrations.candidates import Candidates
 from t2v_hub_integrations.dependency import missing
+from t2v_hub_integrations.timm import repository_of
 
 try:
     from ray import tune
@@ -209,15 +210,20 @@ def _names(
 
 def _obstacle(item: RankedCandidate) -> str | None:
     """Why AutoGluon cannot load a candidate; None where nothing is known against it."""
-    id, library = item.candidate.id, item.candidate.library
+    library, path = item.candidate.library, Path(item.candidate.id)
+    id = item.candidate.id if path.exists() else repository_of(item.candidate.id)
     if library is None and not id.startswith("timm/"):
         return "its library is not known"
     if library not in (None, "timm"):
         return f"of {library}, and it takes image networks of timm"
-    if Path(id).is_dir():
-        if (Path(id) / WEIGHTS).is_file():
+    if path.is_dir():
+        if (path / WEIGHTS).is_file():
             return None
         return f"a folder without {WEIGHTS}, and of folders it reads no safetensors"
+    if path.exists():
+        return "a file, and it reads folders and the Hub"
+    if "/" not in id:
+        return f"timm {timm.__version__} has no weights {id!r} on the Hub"
     if item.endpoint is not None and item.endpoint.rstrip("/") != constants.ENDPOINT.rstrip("/"):
         return f"on {item.endpoint}, and timm asks {constants.ENDPOINT}"
     architecture = id.removeprefix("timm/").partition(".")[0]
@@ -230,7 +236,8 @@ def _name(item: RankedCandidate) -> str:
     candidate = item.candidate
     if Path(candidate.id).is_dir():
         return str(Path(candidate.id).absolute())  # trials run in folders of their own
-    return f"hf-hub:{candidate.id}" + (f"@{candidate.revision}" if candidate.revision else "")
+    revision = candidate.revision or candidate.id.partition("@")[2]
+    return f"hf-hub:{repository_of(candidate.id)}" + (f"@{revision}" if revision else "")
 
 
 def _listed(reasons: Mapping[str, str]) -> str:

@@ -4,11 +4,16 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from t2v_hub import AutoSelector, Catalog, ModelSelector, RankedCandidate, Ranking
 from t2v_hub.errors import CheckpointError, ProbeOutputError, SkippedCheckpointsWarning
 from t2v_hub_integrations.candidates import Candidates
+
+if TYPE_CHECKING:
+    import datasets
+
+    from t2v_hub.data import ImageTask
 
 T = TypeVar("T")
 
@@ -51,6 +56,19 @@ def candidates_for(data: object, selection: Ready, **options: Any) -> Candidates
     if isinstance(selection, ModelSelector) and selection.task is None:
         options["task"] = data
     return Candidates.of(selection, **options)
+
+
+def codes_of(data: "datasets.Dataset", task: "ImageTask") -> dict[object, int]:
+    """Place of each label of a column among the outputs of a network: classes that do not occur have none.
+
+    Args:
+        data: With the column.
+        task: The same, as `t2v_hub.data.load` read it; one label each.
+    """
+    column = str(task.info.label_column)
+    values = data.with_format(None).select_columns([column])[:][column]
+    found = zip(task.positions.tolist(), task.labels.tolist(), strict=True)
+    return {values[position]: int(code) for position, code in found}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Optuna has no prior over the values of a choice, so the order of a ranking goes into which trials come first.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,13 @@ except ModuleNotFoundError as error:
     raise missing(error, "optuna") from error
 
 from t2v_hub import ModelSelector, Ranking
-from t2v_hub.errors import CheckpointError, SettingsError
-from t2v_hub_integrations.candidates import Candidates
-from t2v_hub_integrations.optuna_sampler import RankedCheckpointSampler, n_ranked
+from t2v_hub.errors import CheckpointError, FewCandidatesWarning, SettingsError
+from t2v_hub_integrations.candidates import Candidates, n_ranked
+from t2v_hub_integrations.optuna_sampler import RankedCheckpointSampler
 from t2v_hub_integrations.optuna_study import (
     TOP_K,
     StudyCandidates,
+    broken,
     choices_of,
     failures,
     first,
@@ -31,6 +33,7 @@ from t2v_hub_integrations.optuna_study import (
     remember_failure,
     stored_choices,
     trials_of,
+    waiting,
     warn_of_left_out,
     within,
 )
@@ -61,7 +64,8 @@ def enqueue_ranked(
     """What the study searches among, after the first candidates were enqueued, best first.
 
     A trial that the study has already is not enqueued again, so a script may run twice; nor is a checkpoint
-    that did not load in the study. Call it once, before several workers start.
+    that did not load in the study; one that could not be fetched is, for the Hub may answer now. Call it
+    once, before several workers start.
 
     A study that goes on with another ranking keeps its choices: candidates that the ranking has no more stay
     among them, behind; new ones are left out, with a `FewCandidatesWarning`.
@@ -90,12 +94,14 @@ def enqueue_ranked(
         )
     found = StudyCandidates.of(study, selection, top_k=top_k, parameter=parameter)
     warn_of_left_out(found.left_out, n_choices=len(found), stacklevel=2)
-    failed = failures(study)
-    order = [id for id in within(found.candidates.ranked, found.choices) if id not in failed]
+    gone = broken(study)
+    order = [id for id in within(found.candidates.ranked, found.choices) if id not in gone]
     ranking = ranking_id(found.candidates.ranked, parameter=parameter)
     n_before = len(trials_of(study))
+    again = failures(study).keys() - gone - waiting(study, parameter=parameter)
     for id in order[:budget]:
-        study.enqueue_trial({parameter: id, **fixed}, user_attrs=mark(ranking, id), skip_if_exists=True)
+        once = id not in again  # what could not be fetched has a trial, which says nothing of it
+        study.enqueue_trial({parameter: id, **fixed}, user_attrs=mark(ranking, id), skip_if_exists=once)
     new = {marked(trial.user_attrs, ranking=ranking) for trial in trials_of(study)[n_before:]}
     return replace(found, enqueued=tuple(id for id in order[:budget] if id in new))
 
@@ -126,8 +132,12 @@ def suggest_checkpoint(
     choices = None if study is None else stored_choices(study, parameter=parameter)
     if study is None and parameter in trial.distributions:
         choices = choices_of(trial.distributions[parameter], parameter=parameter)
+    elif study is None and isinstance(selection, StudyCandidates):
+        choices = selection.choices
     if choices is None:
-        choices = first(selection, top_k=top_k, warn=False).choices
+        with warnings.catch_warnings():  # of each trial; who makes the study is told
+            warnings.simplefilter("ignore", FewCandidatesWarning)
+            choices = first(selection, top_k=top_k).choices
         if study is not None:
             choices = kept_choices(study, choices, parameter=parameter)
     return trial.suggest_categorical(parameter, choices)
@@ -168,5 +178,5 @@ def load_suggested(
     try:
         return selection.load(id, data, **options)
     except CheckpointError as error:
-        remember_failure(trial, id, str(error))
+        remember_failure(trial, id, error)
         raise optuna.TrialPruned(f"{id} does not load: {error}") from error

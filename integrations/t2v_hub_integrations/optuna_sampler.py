@@ -1,6 +1,5 @@
 """`RankedCheckpointSampler`: an Optuna sampler that tries checkpoints in ranked order first."""
 
-import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +17,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from t2v_hub import ModelSelector, Ranking
 from t2v_hub.errors import SettingsError
-from t2v_hub_integrations.candidates import Candidates
+from t2v_hub_integrations.candidates import Candidates, n_ranked
 from t2v_hub_integrations.optuna_study import (
     TOP_K,
     StudyCandidates,
-    failures,
+    broken,
     first,
     kept_choices,
     marked,
@@ -183,23 +182,5 @@ class RankedCheckpointSampler(BaseSampler):
             self._has_warned = True
             left_out = [id for id in self._ranked if id not in choices]
             warn_of_left_out(left_out, n_choices=len(choices), stacklevel=1)
-        failed = failures(study)
-        return tuple(id for id in order if id not in failed)
-
-
-def n_ranked(n_trials: int, share: float) -> int:
-    """How many of a search's trials go by the ranking.
-
-    Raises:
-        SettingsError: ``n_trials`` is no whole number >= 1, or ``share`` not in (0, 1].
-    """
-    if isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1:
-        raise SettingsError(
-            f"n_trials must be a whole number >= 1, the budget of the search; got {n_trials!r}."
-        )
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise SettingsError(
-            f"share must be a number in (0, 1], the part of the trials that goes by the ranking; "
-            f"got {share!r}."
-        )
-    return max(1, math.floor(share * n_trials + 1e-9))  # 0.29 * 100 is a little less than 29
+        gone = broken(study)
+        return tuple(id for id in order if id not in gone)

@@ -14,9 +14,9 @@ except ModuleNotFoundError as error:
 
     raise missing(error, "optuna") from error
 
-from t2v_hub import Candidate, ModelSelector, RankedCandidate, Ranking
-from t2v_hub.errors import FewCandidatesWarning, SettingsError
-from t2v_hub_integrations.candidates import Candidates
+from t2v_hub import ModelSelector, Ranking
+from t2v_hub.errors import CheckpointError, FewCandidatesWarning, ProbeUnreachableError, SettingsError
+from t2v_hub_integrations.candidates import Candidates, unranked
 
 if TYPE_CHECKING:
     import torch
@@ -93,21 +93,14 @@ class StudyCandidates:
             CheckpointError: It does not load.
         """
         if id in self.choices and id not in self.candidates:
-            unranked = RankedCandidate(Candidate(id), None, None, None, None, 1, "of the study", len(self))
-            return unranked.load(data, **options)
+            return unranked(id, n_before=len(self.candidates)).load(data, **options)
         return self.candidates.load(id, data, **options)
 
 
-def first(
-    selection: "StudyCandidates | Candidates | Ranking | ModelSelector", *, top_k: int, warn: bool = True
-) -> Candidates:
-    """The first ``top_k``; where a ranking or a selector has fewer, all, and ``warn`` says so."""
+def first(selection: "StudyCandidates | Candidates | Ranking | ModelSelector", *, top_k: int) -> Candidates:
+    """The first ``top_k``."""
     if isinstance(selection, StudyCandidates):
         selection = selection.candidates
-    if isinstance(selection, Candidates) or not warn:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FewCandidatesWarning)
-            return Candidates.of(selection, top_k=top_k)
     return Candidates.of(selection, top_k=top_k)
 
 
@@ -209,16 +202,32 @@ def taken_by(trial: optuna.trial.FrozenTrial, *, ranking: str, parameter: str) -
     return {id for id in ids if isinstance(id, str)}
 
 
-def remember_failure(trial: optuna.trial.BaseTrial, id: str, reason: str) -> None:
-    """Writes down that a checkpoint did not load in a trial."""
-    trial.set_user_attr(_FAILED, {"checkpoint": id, "error": reason})
+def remember_failure(trial: optuna.trial.BaseTrial, id: str, error: CheckpointError) -> None:
+    """Writes down that a checkpoint did not load in a trial, and whether it may load another time."""
+    may_pass = isinstance(error.__cause__, ProbeUnreachableError)
+    trial.set_user_attr(_FAILED, {"checkpoint": id, "error": str(error), "may_pass": may_pass})
 
 
 def failures(study: optuna.Study) -> dict[str, str]:
     """Why checkpoints did not load in a study, by id, in the order in which that was found."""
-    found: dict[str, str] = {}
+    return {id: str(failure.get("error", "")) for id, failure in _failures(study).items()}
+
+
+def broken(study: optuna.Study) -> set[str]:
+    """Which checkpoints did not load in a study, and will not; one that could not be fetched may, later."""
+    return {id for id, failure in _failures(study).items() if not failure.get("may_pass")}
+
+
+def waiting(study: optuna.Study, *, parameter: str) -> set[str]:
+    """Which checkpoints are enqueued and not tried yet."""
+    enqueued = (t for t in trials_of(study) if t.state == optuna.trial.TrialState.WAITING)
+    return {str(trial.system_attrs.get("fixed_params", {}).get(parameter)) for trial in enqueued}
+
+
+def _failures(study: optuna.Study) -> dict[str, Mapping[str, object]]:
+    found: dict[str, Mapping[str, object]] = {}
     for trial in trials_of(study):
         attribute = trial.user_attrs.get(_FAILED)
         if isinstance(attribute, dict) and isinstance(attribute.get("checkpoint"), str):
-            found[attribute["checkpoint"]] = str(attribute.get("error", ""))
+            found[attribute["checkpoint"]] = attribute
     return found

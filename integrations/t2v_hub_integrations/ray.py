@@ -18,7 +18,6 @@
 """
 
 import json
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,8 +32,8 @@ from ray.exceptions import RayTaskError
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from t2v_hub import ModelSelector, Ranking
-from t2v_hub.errors import FewCandidatesWarning, SettingsError
-from t2v_hub_integrations.candidates import Candidates
+from t2v_hub.errors import SettingsError
+from t2v_hub_integrations.candidates import Candidates, n_ranked
 from t2v_hub_integrations.ray_executor import RayExecutor
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def ranked_space(
     Raises:
         EmptyCatalogError: The ranking has no candidate.
     """
-    return _nested({parameter: tune.choice(list(_first(selection, top_k).choices))})
+    return _nested({parameter: tune.choice(list(Candidates.of(selection, top_k=top_k).choices))})
 
 
 def ranked_search_alg(
@@ -105,16 +104,8 @@ def ranked_search_alg(
     """
     if backend not in ("random", "optuna"):
         raise SettingsError(f"There is no backend {backend!r}; choose 'random' or 'optuna'.")
-    if isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1:
-        raise SettingsError(
-            f"n_trials must be a whole number >= 1, num_samples of the search; got {n_trials!r}."
-        )
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise SettingsError(
-            f"share must be a number in (0, 1], the part of the trials that goes by the ranking; "
-            f"got {share!r}."
-        )
-    candidates = _first(selection, top_k)
+    n_first = n_ranked(n_trials, share)
+    candidates = Candidates.of(selection, top_k=top_k)
     if backend == "optuna" or sampler is not None:
         if extra:
             raise SettingsError(
@@ -130,13 +121,12 @@ def ranked_search_alg(
             f"extra fixes {parameter!r}, which the ranking is to give. Leave it out; a search with that "
             f"checkpoint alone needs no ranking."
         )
-    ranked = candidates.ranked[: max(1, int(share * n_trials))]
-    points = [_nested({parameter: id, **fixed}) for id in ranked]
+    points = [_nested({parameter: id, **fixed}) for id in candidates.ranked[:n_first]]
     return BasicVariantGenerator(points_to_evaluate=points, random_state=seed)
 
 
 def failures(results: "tune.ResultGrid", *, parameter: str = "checkpoint") -> dict[str, str]:
-    """Why trials of a search ended in an error, by checkpoint; the first error of each.
+    """Why a checkpoint never worked, by its id: each of whose trials some ended in an error and none well.
 
     A checkpoint that does not load (`Candidates.load` raises) ends its trial so: without a metric, so that
     it cannot win. The search goes on.
@@ -146,15 +136,17 @@ def failures(results: "tune.ResultGrid", *, parameter: str = "checkpoint") -> di
         parameter: What the choice of the checkpoint is called.
     """
     found: dict[str, str] = {}
+    worked = set()
     for result in (results[i] for i in range(len(results))):
-        if result.error is None:
-            continue
-        cause = getattr(result.error, "cause", None) if isinstance(result.error, RayTaskError) else None
         config: Any = result.config or _stored_config(results, result.path)
         for key in parameter.split("/"):
             config = config.get(key) if isinstance(config, dict) else None
+        if result.error is None:
+            worked.add(str(config))
+            continue
+        cause = getattr(result.error, "cause", None) if isinstance(result.error, RayTaskError) else None
         found.setdefault(str(config), str(cause or result.error))
-    return found
+    return {id: why for id, why in found.items() if id not in worked}
 
 
 def _optuna_search(
@@ -171,18 +163,15 @@ def _optuna_search(
     from t2v_hub_integrations.optuna import RankedCheckpointSampler  # says so where Optuna is absent
 
     ranked = RankedCheckpointSampler(
-        candidates, sampler, n_trials=n_trials, parameter=parameter, share=share, seed=seed
+        candidates,
+        sampler,
+        n_trials=n_trials,
+        top_k=len(candidates),
+        parameter=parameter,
+        share=share,
+        seed=seed,
     )
     return OptunaSearch(sampler=ranked)
-
-
-def _first(selection: Candidates | Ranking | ModelSelector, top_k: int) -> Candidates:
-    """The first ``top_k``; who passes candidates was told already where they are fewer."""
-    if not isinstance(selection, Candidates):
-        return Candidates.of(selection, top_k=top_k)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FewCandidatesWarning)
-        return Candidates.of(selection, top_k=top_k)
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,12 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import datasets
+
 from t2v_hub import Candidate, RankedCandidate, Ranking
 from t2v_hub.data import load
 from t2v_hub.errors import CheckpointError, EmptyCatalogError, FewCandidatesWarning, SettingsError
 from t2v_hub.selector import Where, checkpoint_of, condition
 from t2v_hub_integrations.candidates import Candidates
-from t2v_hub_integrations.choosing import Ready, Selection, candidates_for, first_that_loads, ready_for
+from t2v_hub_integrations.choosing import (
+    Ready,
+    Selection,
+    candidates_for,
+    codes_of,
+    first_that_loads,
+    ready_for,
+)
 from t2v_hub_integrations.dependency import missing
 
 try:
@@ -40,6 +49,9 @@ class TimmModel:
         model: In training mode, with a fresh head of one output per class.
         checkpoint: Id of the candidate whose weights it has.
         class_names: Of the outputs, in order; numbers as text where the data names none.
+        codes: Place of each label of the data's column among the outputs, which is not the label itself where
+            a class does not occur or labels are no numbers from 0. Of a `datasets.Dataset` with one label
+            each; else empty.
         data_config: As of `timm.data.resolve_model_data_config`: the checkpoint's own size, mean and so on.
         train_transform: From a PIL image to its input, augmented as `timm.data.create_transform` does.
         eval_transform: The same without augmentation.
@@ -50,6 +62,7 @@ class TimmModel:
     model: "nn.Module"
     checkpoint: str
     class_names: tuple[str, ...]
+    codes: Mapping[object, int]
     data_config: Mapping[str, Any]
     train_transform: Callable[[Any], Any]
     eval_transform: Callable[[Any], Any]
@@ -117,6 +130,7 @@ def create_model_for(
         model=done.loaded,
         checkpoint=done.item.candidate.id,
         class_names=names,
+        codes=codes_of(ds, task) if isinstance(ds, datasets.Dataset) and not task.multi_label else {},
         data_config=config,
         train_transform=train,
         eval_transform=evaluation,
@@ -191,7 +205,7 @@ def rank_timm_models(
             by_repository.setdefault(repository, []).append(name)
     candidates: dict[str, RankedCandidate] = {}
     for item in found:
-        own = by_repository.get(_repository_of(item.candidate), [])
+        own = by_repository.get(repository_of(item.candidate.id), [])
         address = _address(item.candidate)
         if not own and names is None and address is not None and not _is_registered(item.candidate):
             last = address.rstrip("/").rpartition("/")[2]
@@ -228,6 +242,8 @@ def _network(
     if options or not pretrained:
         config = checkpoint_of(item.candidate).files().config
         arguments = {**(config.get("model_args") or {}), "num_classes": model.num_classes, **options}
+        if config.get("global_pool"):
+            arguments.setdefault("global_pool", config["global_pool"])
         own = {key: value for key, value in dict(model.pretrained_cfg).items() if key not in _SOURCES}
         own |= {"num_classes": model.num_classes, "state_dict": model.state_dict()}
         try:
@@ -286,13 +302,8 @@ def _is_timms(candidate: Candidate) -> bool:
 
 def _is_registered(candidate: Candidate) -> bool:
     """Whether its weights are those of a name in timm's registry."""
-    name = _repository_of(candidate).rpartition("/")[2]
-    return timm.is_model(name.split(".", 1)[0]) and _repository(name) == _repository_of(candidate)
-
-
-def _repository_of(candidate: Candidate) -> str:
-    id = candidate.id.removeprefix("hf-hub:").removeprefix("hf_hub:").split("@", 1)[0]
-    return id if "/" in id else _repository(id) or id
+    name = repository_of(candidate.id).rpartition("/")[2]
+    return timm.is_model(name.split(".", 1)[0]) and _repository(name) == repository_of(candidate.id)
 
 
 def _repository(name: str) -> str | None:
@@ -305,6 +316,12 @@ def _repository(name: str) -> str | None:
         return None
     repository = str(config.hf_hub_id)
     return repository + name if repository.endswith("/") else repository
+
+
+def repository_of(id: str) -> str:
+    """The repository on the Hub that an id of a candidate means, without prefix and revision."""
+    id = id.removeprefix("hf-hub:").removeprefix("hf_hub:").split("@", 1)[0]
+    return id if "/" in id else _repository(id) or id
 
 
 def _checked(names: Sequence[str]) -> dict[str, str | None]:

@@ -1,5 +1,6 @@
 """`best_model`: what a search found, trained, in hand and in the trainer."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ class BestModel:
         objective: Of the best trial.
         hyperparameters: Of the best trial.
         retrained: Whether it was trained again; else its weights are those that the trial saved.
-        failures: Why other candidates did not load in the search, by id.
+        failures: Why other candidates did not load in the search, or failed in all of their trials on Ray,
+            by id.
     """
 
     model: PreTrainedModel
@@ -55,8 +57,7 @@ def best_model(
             f"best_model needs the one BestRun that hyperparameter_search(**search.search_kwargs) returns, "
             f"with the checkpoint among its hyperparameters; got {best_run!r}. Of several runs choose one."
         )
-    for failed, reason in _failures_of_ray(best_run).items():
-        search.trials.failures.setdefault(failed, reason)
+    search.trials.failed_elsewhere.update(_failures_of_ray(best_run))
     id = str(best_run.hyperparameters["checkpoint"])
     saved = None if retrain else _saved(search, trainer, best_run)
     if saved is None and retrain is False:
@@ -77,8 +78,8 @@ def best_model(
     if search.failures:
         named = ", ".join(map(repr, list(search.failures)[:5]))
         warnings.warn(
-            f"{len(search.failures)} of {len(search.candidates)} candidates did not load and were passed "
-            f"over in the search: {named}. BestModel.failures says why.",
+            f"{len(search.failures)} of {len(search.candidates)} candidates did not load, or failed in every "
+            f"trial, and were passed over in the search: {named}. BestModel.failures says why.",
             SkippedCheckpointsWarning,
             stacklevel=3,
         )
@@ -112,7 +113,9 @@ def _saved(search: "CheckpointSearch", trainer: "Trainer", best_run: BestRun) ->
     if best_run.run_summary is not None:  # Ray's, which knows where it keeps them
         [trial] = [trial for trial in best_run.run_summary.trials if trial.trial_id == best_run.run_id]
         last = None if trial.checkpoint is None else get_last_checkpoint(trial.checkpoint.to_directory())
-        return None if last is None else _Saved(Path(last), float(trial.last_result["time_total_s"]))
+        if last is None or not _is_of_objective(search, Path(last), best_run):
+            return None
+        return _Saved(Path(last), float(trial.last_result["time_total_s"]))
     started = search.trials.started(int(best_run.run_id))
     run = Path(str(trainer.args.output_dir)) / f"run-{best_run.run_id}"
     last = get_last_checkpoint(str(run)) if run.is_dir() else None
@@ -128,6 +131,14 @@ def _saved(search: "CheckpointSearch", trainer: "Trainer", best_run: BestRun) ->
     return None if seconds < 0 else _Saved(folder, seconds)
 
 
+def _is_of_objective(search: "CheckpointSearch", folder: Path, best_run: BestRun) -> bool:
+    """Whether saved weights are those that the objective was measured on: they may be of an earlier step."""
+    log = TrainerState.load_from_json(str(folder / _STATE)).log_history
+    measured = [entry for entry in log if any(name.startswith("eval_") for name in entry)]
+    objective: Any = best_run.objective
+    return bool(measured) and math.isclose(search.compute_objective(measured[-1]), objective, rel_tol=1e-9)
+
+
 def _take_over(trainer: "Trainer", saved: _Saved) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(saved.folder)
     model.to(trainer.args.device)  # type: ignore[arg-type]  # its stub wants a class
@@ -138,6 +149,7 @@ def _take_over(trainer: "Trainer", saved: _Saved) -> PreTrainedModel:
     state.log_history.append(
         {"train_runtime": saved.seconds, "epoch": state.epoch or 0.0, "step": state.global_step}
     )
+    state.is_hyper_param_search = False  # it is over
     trainer.state = state
     return model
 
@@ -160,14 +172,18 @@ def _set_arguments(search: "CheckpointSearch", trainer: "Trainer", best_run: Bes
 
 
 def _failures_of_ray(best_run: BestRun) -> dict[str, str]:
+    """Why no trial of a checkpoint came to a result, by its id: one may also have run out of memory once."""
     if best_run.run_summary is None:
         return {}
     import ray
 
-    failures = {}
+    failures, worked = {}, set()
     for trial in best_run.run_summary.trials:
-        if trial.status == "ERROR":
+        id = str(trial.config["checkpoint"])
+        if "objective" in (trial.last_result or {}):
+            worked.add(id)
+        elif trial.status == "ERROR":
             file = trial.error_file if ray.is_initialized() else None  # it lies in the session's folder
             told = Path(file).read_text(encoding="utf-8").strip() if file else "its trial failed"
-            failures[str(trial.config["checkpoint"])] = told.splitlines()[-1]
-    return failures
+            failures[id] = told.splitlines()[-1]
+    return {id: why for id, why in failures.items() if id not in worked}

@@ -55,7 +55,8 @@ class Task2VecCallback(TrainerCallback):
             yields tensors that are prepared already.
         embedding: The embedding, where it was measured before (`ModelSelector.task`).
         publish_names: Whether names of classes, and the name and fingerprint of data that is not on the Hub,
-            may be written into the card.
+            may be written into the card's entry. The model's own ``config.json`` names its classes either
+            way, as every model of transformers does.
         data_options: Options of `t2v_hub.data.load`, such as ``label_column``.
         **settings: Further arguments of `Task2Vec`, such as ``max_samples``.
     """
@@ -144,6 +145,8 @@ class Task2VecCallback(TrainerCallback):
                 add_tags=[TAG, space_tag(self.embedding.space.id)],
             )
             write_atomically(path, content)
+            if not self._file.exists():  # after a search, whose trials save none
+                self.embedding.save(self._file)
         except _FAILURES as error:
             self._warn(
                 f"The embedding cannot be written into {str(path)!r} ({type(error).__name__}: {error}). "

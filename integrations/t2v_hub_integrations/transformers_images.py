@@ -12,6 +12,7 @@ from transformers import EvalPrediction
 from t2v_hub import Preprocessing
 from t2v_hub.data import DECODE_FAILURES, load, open_image
 from t2v_hub.errors import ColumnError, DataError, ImageError, LabelError, SettingsError
+from t2v_hub_integrations.choosing import codes_of
 
 _ROWS = (
     "Pass remove_unused_columns=False to TrainingArguments, and leave images as they are: no "
@@ -74,10 +75,7 @@ class ImageCollator:
                 f"own collator instead: load_for_trainer gives the network and its preprocessing."
             )
         image_column, label_column = str(task.image_column), str(task.info.label_column)
-        values = data.with_format(None).select_columns([label_column])[:][label_column]
-        found = zip(task.positions.tolist(), task.labels.tolist(), strict=True)
-        codes = {values[position]: int(code) for position, code in found}
-        return cls(image_column, label_column, codes, task.class_names, preprocessing)
+        return cls(image_column, label_column, codes_of(data, task), task.class_names, preprocessing)
 
     def prepared_for(self, preprocessing: Preprocessing) -> Self:
         """The same for another network."""

@@ -73,8 +73,8 @@ def load_for_trainer(item: RankedCandidate | Ranking, data: object) -> Trainable
         return first_that_loads(item, lambda one: load_for_trainer(one, data)).loaded
     checkpoint = checkpoint_of(item.candidate)
     files = checkpoint.files()
-    preprocessing = checkpoint.network(files).preprocessing
     network = item.load(data)
+    preprocessing = checkpoint.preprocessing(network, files)
     if isinstance(network, PreTrainedModel):
         model, processor = network, _processor(files.folder, preprocessing)
     else:

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from t2v_hub import ModelSelector, Preprocessing, Ranking
+from t2v_hub.data import load
 from t2v_hub.errors import CheckpointError, SettingsError
 from t2v_hub_integrations.candidates import Candidates
 from t2v_hub_integrations.dependency import missing
@@ -53,8 +54,13 @@ class CheckpointSearch:
 
     @property
     def failures(self) -> Mapping[str, str]:
-        """Why candidates did not load, by id; whole after `best_model`."""
-        return dict(self.trials.failures)
+        """Why candidates did not load, by id; after `best_model` also which failed in all trials on Ray."""
+        return {**self.trials.failed_elsewhere, **self.trials.failures}
+
+    @property
+    def _searched(self) -> Candidates:
+        """The candidates but for those that are known not to load: the `Trainer` has tried the first ones."""
+        return self.candidates.without(self.trials.failures)
 
     @property
     def search_kwargs(self) -> dict[str, Any]:
@@ -70,17 +76,16 @@ class CheckpointSearch:
             "hp_space": self.hp_space,
             "compute_objective": self.compute_objective,
         }
+        searched = self._searched
         if self.backend == "ray":
             from t2v_hub_integrations.ray import ranked_search_alg
 
-            order = ranked_search_alg(
-                self.candidates, n_trials=self.n_trials, top_k=len(self.candidates), seed=self.seed
-            )
+            order = ranked_search_alg(searched, n_trials=self.n_trials, top_k=len(searched), seed=self.seed)
             return {**common, "search_alg": order, "raise_on_failed_trial": False}
         from t2v_hub_integrations.optuna import RankedCheckpointSampler
 
         sampler = RankedCheckpointSampler(
-            self.candidates, n_trials=self.n_trials, top_k=len(self.candidates), seed=self.seed
+            searched, n_trials=self.n_trials, top_k=len(searched), seed=self.seed
         )
         return {**common, "sampler": sampler}
 
@@ -94,6 +99,7 @@ class CheckpointSearch:
         Raises:
             TrialPruned: The checkpoint does not load; with Optuna.
             CheckpointError: It does not load, with Ray; or none of all candidates does.
+            SettingsError: Several processes search together with Optuna.
         """
         if trial is None:
             return self.trials.first()
@@ -102,14 +108,20 @@ class CheckpointSearch:
         import optuna
 
         from t2v_hub_integrations.optuna import suggest_checkpoint
+        from t2v_hub_integrations.optuna_study import remember_failure
 
-        id = suggest_checkpoint(trial, self.candidates, top_k=len(self.candidates), parameter=CHECKPOINT)
+        if _n_processes() > 1:
+            raise SettingsError(
+                "The search runs in several processes (torchrun), which could not pass over a checkpoint "
+                "that does not load. Search in one process, and train the best model in several; or search "
+                "with backend='ray'."
+            )
+        id = suggest_checkpoint(trial, self._searched, top_k=len(self.candidates), parameter=CHECKPOINT)
         self.trials.start(int(trial.number))
         try:
             return self.trials.load(id)
         except CheckpointError as error:
-            if len(self.failures) == len(self.candidates):
-                self.trials.give_up()
+            remember_failure(trial, id, error)
             raise optuna.TrialPruned(f"{id} does not load: {error}") from error
 
     def data_collator(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -131,7 +143,7 @@ class CheckpointSearch:
         if self.backend == "ray":
             from t2v_hub_integrations.ray import ranked_space
 
-            return {**ranked_space(self.candidates, top_k=len(self.candidates)), **own}
+            return {**ranked_space(self._searched, top_k=len(self.candidates)), **own}
         # The checkpoint is among the trial's parameters, since model_init; here are TrainingArguments only.
         return own
 
@@ -162,9 +174,10 @@ class CheckpointSearch:
         Args:
             trainer: The one that searched.
             best_run: What ``trainer.hyperparameter_search`` returned.
-            retrain: False takes the weights that the best trial saved last (its best ones with
-                ``load_best_model_at_end``), True trains again with its hyperparameters; None trains
-                again where the trial saved none.
+            retrain: False takes the weights that the best trial saved, True trains again with its
+                hyperparameters; None trains again where it saved none. With Optuna those are the last ones,
+                or its best ones with ``load_best_model_at_end``; with Ray the last ones, where they are those
+                that its objective was measured on.
 
         Raises:
             SettingsError: No single best run, or ``retrain=False`` where the trial saved no weights.
@@ -227,10 +240,16 @@ def checkpoint_search(
     rows = ImageCollator.of(
         ds, preprocessing=Preprocessing(), image_column=image_column, label_column=label_column
     )
-    trials = Trials(candidates, ds, rows)
+    task = load(ds, image_column=rows.image_column, label_column=rows.label_column)
+    trials = Trials(candidates, task, rows)
     return CheckpointSearch(
         candidates, backend, n_trials, direction, seed, trials, hp_space, compute_objective
     )
+
+
+def _n_processes() -> int:
+    group = torch.distributed
+    return group.get_world_size() if group.is_available() and group.is_initialized() else 1
 
 
 def _require(backend: Backend) -> None:

@@ -3,15 +3,15 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import torch
 from transformers import PreTrainedModel
 
 from t2v_hub import Preprocessing
-from t2v_hub.errors import CheckpointError, ProbeError, SettingsError
-from t2v_hub_integrations.candidates import Candidates
+from t2v_hub.data import ImageTask
+from t2v_hub.errors import CheckpointError, ProbeUnreachableError, SettingsError
+from t2v_hub_integrations.candidates import Candidates, unranked
 from t2v_hub_integrations.transformers_images import ImageCollator
 from t2v_hub_integrations.transformers_models import load_for_trainer
 
@@ -25,16 +25,18 @@ class Trials:
 
     Attributes:
         candidates: What is searched among.
-        data: What they are trained on.
+        data: What they are trained on, as `t2v_hub.data.load` read it.
         rows: Makes batches, for any of them.
         failures: Why checkpoints did not load, by id.
+        failed_elsewhere: Why trials of others failed in other processes, by id.
         current: The one that was loaded last.
     """
 
     candidates: Candidates
-    data: datasets.Dataset
+    data: ImageTask
     rows: ImageCollator
     failures: dict[str, str] = field(default_factory=dict)
+    failed_elsewhere: dict[str, str] = field(default_factory=dict)
     current: str | None = None
     _chosen: str | None = None
     _known: "dict[str, tuple[Preprocessing, BaseImageProcessor]]" = field(default_factory=dict)
@@ -54,19 +56,22 @@ class Trials:
         """A checkpoint with a fresh head; from now on batches are made for it.
 
         Raises:
-            CheckpointError: It does not load, now or when it was tried before; or none of all does.
+            CheckpointError: It does not load, now or when it was tried before; or none of all does. One that
+                could not be fetched is tried again.
         """
-        if id not in self.failures:
-            [item] = [item for item in self.candidates.ranking if item.candidate.id == id]
-            try:
-                found = load_for_trainer(item, self.data)
-            except (CheckpointError, ProbeError) as error:
+        if id in self.failures:
+            raise CheckpointError(self.failures[id])
+        ranked = {item.candidate.id: item for item in self.candidates.ranking}
+        item = ranked.get(id) or unranked(id, n_before=len(self.candidates))
+        try:
+            found = load_for_trainer(item, self.data)
+        except CheckpointError as error:
+            if not isinstance(error.__cause__, ProbeUnreachableError):
                 self.failures[id] = str(error)
-            else:
-                self._known[id] = (found.preprocessing, found.image_processor)
-                self._turn_to(id)
-                return found.model
-        raise CheckpointError(self.failures[id])
+            raise
+        self._known[id] = (found.preprocessing, found.image_processor)
+        self._turn_to(id)
+        return found.model
 
     def first(self) -> PreTrainedModel:
         """The best that loads, or the one that `use` chose.
@@ -76,12 +81,17 @@ class Trials:
         """
         if self._chosen is not None:
             return self.load(self._chosen)
+        reasons = {}
         for id in self.candidates.ranked:
             try:
                 return self.load(id)
-            except CheckpointError:
-                continue
-        self.give_up()
+            except CheckpointError as error:
+                reasons[id] = str(error)
+        told = "; ".join(f"{id!r}: {reason}" for id, reason in list(reasons.items())[:3])
+        raise CheckpointError(
+            f"None of the {len(self.candidates)} candidates loads: {told} Repair them, or take more "
+            f"candidates (top_k)."
+        )
 
     def use(self, id: str) -> "BaseImageProcessor":
         """Take this one from now on where there is no trial; and its image processor."""
@@ -108,14 +118,6 @@ class Trials:
                 f"dataloader_persistent_workers=False to TrainingArguments."
             )
         return self.rows(rows)
-
-    def give_up(self) -> NoReturn:
-        """Say that none loads."""
-        reasons = "; ".join(f"{id!r}: {reason}" for id, reason in list(self.failures.items())[:3])
-        raise CheckpointError(
-            f"None of the {len(self.candidates)} candidates loads: {reasons} Repair them, or take more "
-            f"candidates (top_k)."
-        )
 
     def _turn_to(self, id: str) -> None:
         self.current = id

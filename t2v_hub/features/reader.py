@@ -20,9 +20,9 @@ from t2v_hub.features.images import ScoredImages
 from t2v_hub.features.store import Features, FeatureStore, feature_key
 from t2v_hub.fisher import frozen
 from t2v_hub.passes import Passes
-from t2v_hub.probe import ProbeNetwork
+from t2v_hub.probe import Preprocessing, ProbeNetwork
 from t2v_hub.probe.files import ModelFiles, find_model
-from t2v_hub.probe.loading import OUTPUT, LoadedNetwork, load_network
+from t2v_hub.probe.loading import OUTPUT, LoadedNetwork, load_network, preprocessing_of
 from t2v_hub.probe.network import find_head
 from t2v_hub.probe.stages import Stages
 from t2v_hub.scores import FeatureKind, layer_means
@@ -87,6 +87,21 @@ class Checkpoint:
         files = self.files() if files is None else files
         try:
             return _network_in(load_network(files), files)
+        except ProbeError as error:
+            raise CheckpointError(f"Cannot load checkpoint {self.id!r}: {error}") from error
+
+    def preprocessing(self, module: nn.Module, files: ModelFiles) -> Preprocessing:
+        """The recipe of its images, without loading it once more.
+
+        Args:
+            module: The network, loaded from its files.
+            files: These.
+
+        Raises:
+            CheckpointError: Its image processor cannot be read.
+        """
+        try:
+            return preprocessing_of(module, files)
         except ProbeError as error:
             raise CheckpointError(f"Cannot load checkpoint {self.id!r}: {error}") from error
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from t2v_hub.errors import ProbeError, ProbeNotFoundError
+from t2v_hub.errors import ProbeError, ProbeNotFoundError, ProbeUnreachableError
 
 Library = Literal["timm", "transformers"]
 
@@ -216,7 +216,7 @@ def _refused(error: Exception, repository: str, revision: str | None, endpoint: 
         )
     name = type(error).__name__ + (f", {status}" if isinstance(status, int) else "")
     address = "" if ours else f" at {endpoint}"
-    return ProbeNotFoundError(
+    return ProbeUnreachableError(
         f"{repository!r} is not on this machine and the Hub{address} did not answer ({name}). "
         f"Check the connection, unset HF_HUB_OFFLINE, or give a local folder."
     )

@@ -107,6 +107,20 @@ def load_checkpoint(
     return module.train()
 
 
+def preprocessing_of(module: nn.Module, files: ModelFiles) -> Preprocessing:
+    """The recipe of the images of a network that was loaded from these files.
+
+    Raises:
+        ProbeError: Its image processor cannot be read.
+    """
+    if files.library == "timm":
+        import timm
+
+        resolve: Any = vars(timm.data)["resolve_data_config"]
+        return Preprocessing.from_timm(resolve(pretrained_cfg=module.pretrained_cfg))
+    return _transformers_preprocessing(files, module.config)
+
+
 def check_finite(module: nn.Module, name: str) -> None:
     """Return when no weight or buffer is NaN or infinite.
 
@@ -164,10 +178,7 @@ def _timm_network(files: ModelFiles) -> LoadedNetwork:
         raise WeightsError(_misfit(files, module.state_dict(), state)) from error
     own: Any = module.pretrained_cfg
     module.pretrained_cfg = {**dict(own), **pretrained}  # type: ignore[assignment]  # its data configuration
-    resolve: Any = vars(timm.data)["resolve_data_config"]
-    recipe = resolve(pretrained_cfg=module.pretrained_cfg)
-    preprocessing = Preprocessing.from_timm(recipe)
-    return LoadedNetwork(module.eval().float(), _timm_head(module), preprocessing)
+    return LoadedNetwork(module.eval().float(), _timm_head(module), preprocessing_of(module, files))
 
 
 def _timm_head(module: nn.Module) -> str | None:
@@ -199,11 +210,10 @@ def _transformers_network(files: ModelFiles, *, trust_remote_code: bool) -> Load
     remote = "AutoModelForImageClassification" in getattr(config, "auto_map", {})
     factory = AutoModelForImageClassification if known or remote else AutoModel
     module, trained_head = _from_pretrained(factory, files, config, trust_remote_code)
-    preprocessing = _transformers_preprocessing(files, config)
     return LoadedNetwork(
         module,
         None if factory is AutoModelForImageClassification else OUTPUT,
-        preprocessing,
+        _transformers_preprocessing(files, config),
         trained_head=trained_head,
     )
 
