@@ -115,8 +115,11 @@ class TaskPool:
         for place in sums:
             for own, image in enumerate(self._where[place]):
                 holders.setdefault(int(image), []).append((place, own))
-        # By how many hold them, so that the images of a pass need about as many backward passes.
-        images = np.array(sorted(holders, key=lambda image: (-len(holders[image]), image)), np.int64)
+        # By how many backward passes they need, so that few of a pass's images wait for others.
+        rounds = {
+            image: sum(self._n_heads(place, own) for place, own in some) for image, some in holders.items()
+        }
+        images = np.array(sorted(holders, key=lambda image: (-rounds[image], image)), np.int64)
         for part, rows in self.passes.over(images, lambda part: self._pass(part, holders)):
             for image in part:
                 for place, own in holders[int(image)]:
@@ -151,7 +154,7 @@ class TaskPool:
         for mine, image in zip(wanted, images, strict=True):
             for place, own in holders[int(image)]:
                 task = self.tasks[place]
-                n_heads = 1 + (task.n_replicates if task.is_shown(own) else 0)
+                n_heads = self._n_heads(place, own)
                 rows[place, own] = np.zeros((n_heads, task.n_filters))
                 for head in range(n_heads):
                     for direction, weight in task.terms(head, range(own, own + 1)):
@@ -171,6 +174,11 @@ class TaskPool:
                     place, own, head, _, factor = mine[i]
                     rows[place, own][head] += factor * row
         return rows
+
+    def _n_heads(self, place: int, own: int) -> int:
+        """With how many heads a task's image is measured: its own, and replicates for the standard error."""
+        task = self.tasks[place]
+        return 1 + (task.n_replicates if task.is_shown(own) else 0)
 
     def _bar(self, what: str, total: int) -> "tqdm[Any]":
         return tqdm(total=total, desc=what, disable=None if self.progress else True, leave=False)
