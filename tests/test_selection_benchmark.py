@@ -13,9 +13,9 @@ from scipy.stats import zscore
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.selection import embedding, keeping, measuring, policies, pool, report
+from benchmarks.selection import embedding, keeping, measuring, policies, pool, report, settling
 from benchmarks.selection.costs import Costs
-from benchmarks.selection.experts import Checkpoint, planned
+from benchmarks.selection.experts import LARGE, SMALL, Checkpoint, planned
 from benchmarks.selection.linear import linear_errors
 from benchmarks.selection.pool import Embedded, Measured
 from benchmarks.selection.tasks import SIZES, Task, splits
@@ -446,3 +446,37 @@ def test_older_kept_tables_have_means_of_seconds_or_none(measured, tmp_path, how
         assert cost.seconds == pytest.approx(3.0)
     else:
         assert np.isnan(cost.seconds)
+
+
+def test_the_first_stage_is_settled_by_a_kept_table_too(measured, embedded, tmp_path):
+    """Another probe needs the errors, not the experts: of targets that it embedded, base by base."""
+    names = [f"{origin}--{base}" for origin in ("a", "b") for base in ("mobilenetv1_100", "mobilenetv2_035")]
+    experts = tuple(
+        Checkpoint(name, Path("x"), (LARGE[1], SMALL)["035" in name], (), True) for name in ("pre", *names)
+    )
+    experts = (replace(experts[0], base=None), *experts[1:])
+    errors = measured.truth.errors[:, :5]
+    errors = np.where(np.isnan(errors), 0.3, errors)
+    truth = replace(measured.truth, errors=errors, candidates=tuple(one.name for one in experts))
+    every = {name: np.zeros_like(errors) for name in BUILT_IN_SCORES}
+    nothing = np.zeros(errors.shape[:2])
+    timed = dict.fromkeys(BUILT_IN_SCORES, nothing)
+    given = replace(
+        measured, candidates=experts, truth=truth, scores=every, score_seconds=timed, seconds=nothing,
+        parameters=np.ones(5),
+    )  # fmt: skip
+    keeping.keep(tmp_path / "kept.parquet", [(given, {})], {})
+    found, _ = keeping.kept(tmp_path / "kept.parquet", "half")
+    folder = tmp_path / "embeddings"
+    for task, splits_of in zip(found.tasks[:3], embedded.splits, strict=False):
+        for split, one in enumerate(splits_of[:2]):
+            embedding.write(one, folder / task.key / f"half-{split}.safetensors")
+
+    part = settling.embedded(found, folder, 2)
+    whole = settling.expert_truth(given, ("a", "b"), 2)
+    kept = settling.expert_truth(part, ("a", "b"), 2)
+
+    assert [task.name for task in part.tasks] == [task.name for task in measured.tasks[:3]]
+    places = [*range(3), *range(N_TASKS, N_TASKS + 3)]
+    np.testing.assert_allclose(kept.errors, whole.errors[places], rtol=1e-6)
+    assert settling.embedded(found, tmp_path / "nothing", 2) is None

@@ -116,7 +116,9 @@ def embed(args: argparse.Namespace) -> None:
     sizes = SIZES if args.size is None else (args.size,)
     every = read_tasks(args.data)
     if args.shard.startswith("0/"):
-        room.embed_sources(task2vec, [one for one in found if one.base], every, args.out / "images", folder)
+        experts = [one for one in found if one.base]
+        of_sources = room.embedder(probe, args.recipe, of_sources=True)
+        room.embed_sources(of_sources, experts, every, args.out / "images", folder)
     for task in shard(tasks, args):
         images, labels = decoded(task, args.cap, args.out / "images")
         chosen = list(room.parts(labels, sizes, args.splits))
@@ -170,6 +172,9 @@ def settle(args: argparse.Namespace) -> None:
     for folder in sorted((args.out / "embeddings").iterdir()):
         judge, lines = None, []
         part = embedded(measured, folder, args.splits)
+        if part is None:
+            print(f"\n{folder.name}: no target is embedded for {args.splits} splits of {size}")
+            continue
         for name, row, one in judged(part, folder, n_splits=args.splits):
             judge = one
             lines.append(replace(row, name=f"{folder.name}: {name}"))

@@ -49,20 +49,22 @@ RECIPES: dict[str, dict[str, Any]] = {
     "exact": {"estimator": "exact"},
     "4 labels": {"n_labels": 4},
     "empirical": {"estimator": "empirical"},
-    "25 images": {"max_samples": 25},
-    "50 images": {"max_samples": 50},
-    "100 images": {"max_samples": 100},
+    "60 images": {"max_samples": 60},
     "balanced": {"sampling": "balanced"},
 }
 """Ways to embed, for the table that settles which is the default."""
 
 
-def embedder(probe: Checkpoint, recipe: str = "default") -> Task2Vec:
-    """Measures with a checkpoint as probe, on images of 96 pixels as they are."""
+def embedder(probe: Checkpoint, recipe: str = "default", *, of_sources: bool = False) -> Task2Vec:
+    """Measures with a checkpoint as probe, on images of 96 pixels as they are.
+
+    How many images are measured is a matter of the targets: training sets may have hundreds of classes.
+    """
     own = ProbeNetwork.load(probe.path, image_size=SIDE).preprocessing
     pixels = Preprocessing(size=(SIDE, SIDE), resize=SIDE, mean=own.mean, std=own.std, scale=own.scale)
     settings = {"max_samples": SAMPLES, "standard_error": False, "cache": False, "progress": False}
-    return Task2Vec(probe.path, preprocessing=pixels, **settings | RECIPES[recipe])  # type: ignore[arg-type]
+    own_settings = settings | RECIPES[recipe] | ({"max_samples": SAMPLES} if of_sources else {})
+    return Task2Vec(probe.path, preprocessing=pixels, **own_settings)  # type: ignore[arg-type]
 
 
 def embed_sources(

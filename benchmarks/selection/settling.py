@@ -90,13 +90,13 @@ def table(n_filters: int) -> dict[str, Distance]:
     return result
 
 
-def embedded(measured: Measured, folder: Path, n_splits: int = N_SPLITS) -> Measured:
-    """The targets whose splits are all embedded in a folder."""
+def embedded(measured: Measured, folder: Path, n_splits: int = N_SPLITS) -> Measured | None:
+    """The targets whose splits are all embedded in a folder; None where there is none."""
     names = [f"{measured.size}-{s}.safetensors" for s in range(n_splits)]
     kept = [all((folder / task.key / name).exists() for name in names) for task in measured.tasks]
     places = np.flatnonzero(kept)
     if not len(places):
-        raise SystemExit(f"No target is embedded in {folder} for {n_splits} splits of {measured.size}.")
+        return None
     truth = replace(
         measured.truth,
         errors=measured.truth.errors[places],
