@@ -227,10 +227,17 @@ def _cache(folder: Path, kind: CacheKind) -> Iterator[KeptItem]:
 
 
 def _blocks(folder: Path) -> Iterator[KeptItem]:
-    """The blocks of one measurement as one item, as old as its newest block."""
+    """The blocks of one measurement as one item, as old as its newest; somebody's own files by themselves."""
+    entries = _entries(folder)
+    blocks = [entry for entry in entries if not _is_folder(entry) and _BLOCK.fullmatch(entry.name)]
+    for entry in entries:
+        if entry not in blocks:
+            yield from _below(Path(entry.path), "other") if _is_folder(entry) else _item("other", entry)
+    if entries and not blocks:
+        return
     with contextlib.suppress(OSError):
         states = [folder.lstat()]
-        for entry in _entries(folder):
+        for entry in blocks:
             with contextlib.suppress(OSError):
                 states.append(entry.stat(follow_symlinks=False))
         n_bytes = sum(state.st_size for state in states[1:])
@@ -271,7 +278,8 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 def _used_at(item: KeptItem) -> float:
     """When it was used last, now; -inf where it vanished."""
     if item.kind == "blocks":
-        return next((now.used_at for now in _blocks(item.path)), float("-inf"))
+        found = (now.used_at for now in _blocks(item.path) if now.kind == "blocks")
+        return next(found, float("-inf"))
     try:
         return item.path.lstat().st_mtime
     except OSError:

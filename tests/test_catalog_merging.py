@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from factories import make_embedding
-from test_catalog_sync import SPACE, add, connection, embedding
+from test_catalog_sync import SPACE, add, card, connection, embedding
 
 from t2v_hub import Catalog
 from t2v_hub.catalog import Candidate, merge_catalogs
@@ -114,3 +114,76 @@ def test_another_commit_takes_no_embedding_away(tmp_path, prefer):
     assert found.revision == ("2" if prefer == "other" else "1") * 40
     assert found.embeddings[0].digest == embedding(0).digest
     assert [(conflict.what, conflict.kept) for conflict in report.conflicts] == [("revision", prefer)]
+
+
+def readable(catalog):
+    """Every embedding that the index names, read."""
+    return {c.id: [one.digest for one in c.embeddings] for c in Catalog.load(catalog.path)}
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["read here", "merged before"])
+@pytest.mark.parametrize("prefer", ["other", "here"])
+def test_what_both_read_at_different_times_stays_readable(hub, synced, tmp_path, prefer, is_known):
+    """One Hub's cards lie in other packs wherever they were read in other lots."""
+    theirs = Catalog(tmp_path / "theirs")
+    hub.remove("owner/m2")
+    theirs.sync(space=NAMED, connection=connection(hub))
+    add(hub, 2, name="owner/m2")
+    theirs.sync(space=NAMED, connection=connection(hub))
+    before = readable(synced)
+    assert records(theirs, "owner/m0") != records(synced, "owner/m0")
+    if not is_known:
+        (synced.path / "hub.json").unlink()
+
+    report = merge_catalogs(synced, [theirs], prefer=prefer)
+
+    assert readable(synced) == before
+    assert {(c.about, c.what) for c in report.conflicts} == {("owner/m2", "revision")}  # it was made anew
+    assert report.left_out == ()
+    assert records(synced, "owner/m0")[0].pack in {path.stem for path in synced.cards.glob("*.parquet")}
+
+
+@pytest.mark.parametrize("prefer", ["other", "here"])
+def test_one_embedding_as_a_file_there_and_from_a_card_here_stays_readable(synced, tmp_path, prefer):
+    """Whoever added a card's embedding by hand measured nothing new; it must be there all the same."""
+    theirs = Catalog(tmp_path / "theirs")
+    theirs.add(Candidate("owner/m0"), embedding=synced["owner/m0"].embeddings[0])
+    before = readable(synced)
+
+    merge_catalogs(synced, [theirs], prefer=prefer)
+
+    assert readable(synced) == before
+    assert records(synced, "owner/m0")[0].pack is None
+
+
+def test_what_is_damaged_here_and_whole_there_is_repaired(tmp_path):
+    """Merging again completes a merge."""
+    mine, theirs = Catalog(tmp_path / "mine"), Catalog(tmp_path / "theirs")
+    for one in (mine, theirs):
+        one.add(Candidate("org/a"), embedding=embedding(0))
+    [path] = mine.embeddings_folder.iterdir()
+    path.write_bytes(b"damaged")
+
+    report = merge_catalogs(mine, [theirs])
+
+    assert report.n_same == 1
+    assert readable(mine) == {"org/a": [embedding(0).digest]}
+
+
+def test_an_older_reading_does_not_replace_a_newer_one(hub, tmp_path):
+    """The next sync would not look at that card again, for its commit is known."""
+    add(hub, 0)
+    old = Catalog.from_hub(tmp_path / "old", endpoint=hub.endpoint)
+    hub.commit("owner/m0", {"README.md": card(embedding(7))})
+    new = Catalog.from_hub(tmp_path / "new", endpoint=hub.endpoint)
+    before = Catalog.load(new.path)["owner/m0"]
+
+    report = merge_catalogs(new, [old], prefer="other")
+
+    found = Catalog.load(new.path)["owner/m0"]
+    assert [one.digest for one in found.embeddings] == [one.digest for one in before.embeddings]
+    assert found.revision == before.revision == hub.head("owner/m0")
+    assert {conflict.kept for conflict in report.conflicts} <= {"here"}
+    other = Catalog(tmp_path / "fresh")
+    merge_catalogs(other, [old, new])
+    assert [one.task.id for one in Catalog.load(other.path)["owner/m0"].embeddings][-1] == "org/data7"

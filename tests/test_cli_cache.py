@@ -373,6 +373,9 @@ def test_somebody_s_own_file_among_blocks_stays(home):
     assert [item.path for item in report.removed] == [folder]
     assert listing(folder) == ["notes.txt"]
     assert notes.exists()
+    again = prune(kinds=["blocks"], older_than_s=DAY)
+    assert (again.removed, again.n_left) == ((), 0)
+    assert notes in [item.path for item in kept_items() if item.kind == "other"]
 
 
 def test_blocks_that_are_read_are_in_use(home):

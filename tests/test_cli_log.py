@@ -213,10 +213,11 @@ def test_a_defect_is_a_line_and_so_is_a_line_without_an_end(capsys):
     assert (half["event"], half["text"]) == ("print", "half a line")
 
 
-def test_an_exit_passes(capsys):
-    """A command that ends with a code of its own has said why."""
-    with pytest.raises(typer.Exit) as caught, session(as_json=False, quiet=False, log=JsonLog("embed")):
-        raise typer.Exit(7)
+@pytest.mark.parametrize("error", [typer.Exit(7), typer.BadParameter("no"), BrokenPipeError(32, "gone")])
+def test_what_is_no_defect_passes(capsys, error):
+    """A command that ends with a code has said why, usage is shown, and a closed pipe is nobody's fault."""
+    with pytest.raises(type(error)) as caught, session(as_json=False, quiet=False, log=JsonLog("embed")):
+        raise error
 
-    assert caught.value.exit_code == 7
+    assert caught.value is error
     assert capsys.readouterr().err == ""

@@ -820,6 +820,10 @@ def test_a_checkpoint_that_could_not_be_fetched_is_tried_again(ranking):
     assert (found.enqueued, again.enqueued, once_more.enqueued) == (("org/away",), ("org/away",), ())
     assert [trial.state for trial in study.trials] == [TrialState.PRUNED, TrialState.WAITING]
 
+    study.optimize(objective_of(found), n_trials=1)  # now it loads
+    assert study.trials[1].state == TrialState.COMPLETE
+    assert enqueue_ranked(study, mixed, n_trials=2, top_k=6).enqueued == ()
+
 
 def test_the_best_trial_of_a_study_with_other_choices_can_be_repeated(ranking):
     """``objective(FixedTrial(study.best_params))`` is what Optuna's own documentation ends with."""

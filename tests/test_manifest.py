@@ -359,6 +359,24 @@ def test_a_full_disk_below_another_error_ends_the_run(wrapped):
 
     found = _hopeless(error)
 
-    assert found is error if wrapped else isinstance(found, StorageError) and "/hf/cache/x" in str(found)
+    assert isinstance(found, StorageError)
+    assert "/hf/cache/x" in str(found)
+    assert found.errno == errno.ENOSPC
+    assert _hopeless(found) is found
     assert _hopeless(DataNotFoundError("gone")) is None
     assert _hopeless(OSError(errno.ENOENT, "gone")) is None
+
+
+def test_a_read_only_place_that_somebody_could_do_without_ends_nothing():
+    """A library tries to write a cache, goes on without, and then fails on this row's data alone."""
+    error = ValueError("no image")
+    error.__context__ = OSError(errno.EROFS, "Read-only file system")
+    assert _hopeless(error) is None
+
+    error.__context__ = OSError(errno.ENOSPC, "No space left on device")
+    assert _hopeless(error) is not None
+    error.__suppress_context__ = True
+    assert _hopeless(error) is None
+    loop = ValueError("a")
+    loop.__cause__ = loop
+    assert _hopeless(loop) is None

@@ -26,6 +26,7 @@ from t2v_hub_integrations.optuna_study import (
     choices_of,
     failures,
     first,
+    in_hand,
     kept_choices,
     mark,
     marked,
@@ -33,7 +34,6 @@ from t2v_hub_integrations.optuna_study import (
     remember_failure,
     stored_choices,
     trials_of,
-    waiting,
     warn_of_left_out,
     within,
 )
@@ -98,7 +98,7 @@ def enqueue_ranked(
     order = [id for id in within(found.candidates.ranked, found.choices) if id not in gone]
     ranking = ranking_id(found.candidates.ranked, parameter=parameter)
     n_before = len(trials_of(study))
-    again = failures(study).keys() - gone - waiting(study, parameter=parameter)
+    again = failures(study).keys() - gone - in_hand(study, parameter=parameter)
     for id in order[:budget]:
         once = id not in again  # what could not be fetched has a trial, which says nothing of it
         study.enqueue_trial({parameter: id, **fixed}, user_attrs=mark(ranking, id), skip_if_exists=once)

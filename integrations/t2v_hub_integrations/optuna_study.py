@@ -218,10 +218,11 @@ def broken(study: optuna.Study) -> set[str]:
     return {id for id, failure in _failures(study).items() if not failure.get("may_pass")}
 
 
-def waiting(study: optuna.Study, *, parameter: str) -> set[str]:
-    """Which checkpoints are enqueued and not tried yet."""
-    enqueued = (t for t in trials_of(study) if t.state == optuna.trial.TrialState.WAITING)
-    return {str(trial.system_attrs.get("fixed_params", {}).get(parameter)) for trial in enqueued}
+def in_hand(study: optuna.Study, *, parameter: str) -> set[str]:
+    """Which checkpoints have a trial that is complete, at work or enqueued."""
+    ended_badly = (optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
+    trials = [trial for trial in trials_of(study) if trial.state not in ended_badly]
+    return set[str]().union(*(taken_by(trial, ranking="", parameter=parameter) for trial in trials))
 
 
 def _failures(study: optuna.Study) -> dict[str, Mapping[str, object]]:

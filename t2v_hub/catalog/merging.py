@@ -10,6 +10,7 @@ from t2v_hub.catalog.index import Index
 from t2v_hub.catalog.joining import joined
 from t2v_hub.catalog.pack import copy_pack, open_pack
 from t2v_hub.catalog.results import Key, Result
+from t2v_hub.catalog.state import Scope, read_state
 from t2v_hub.embedding import Space, TaskEmbedding
 from t2v_hub.errors import CatalogFileError, EmbeddingFileError, StorageError
 
@@ -85,8 +86,9 @@ def merge_catalogs(
     repository changes with its card. What cannot be read is named and left out.
 
     What was read from cards stays that: it keeps its Hub, names no probe that nobody vouched for, and the
-    next `Catalog.sync` brings it up to date; of the same task a measurement counts more. A space keeps the
-    name that its probe has here.
+    next `Catalog.sync` brings it up to date; of the same task a measurement counts more. Of a card that this
+    catalog has read itself, its own reading counts, which sync keeps up to date. A space keeps the name that
+    its probe has here.
 
     Of each catalog, embeddings are written first, then the candidates in one piece, then the results in one
     piece: whoever is killed loses nothing that was there, and merging again completes it.
@@ -101,7 +103,7 @@ def merge_catalogs(
         EmbeddingFileError: An embedding was damaged while it was being read.
         StorageError: The disk is full, read-only or closed to us.
     """
-    tally = _Tally(prefer, dry_run)
+    tally = _Tally(prefer, dry_run, read_state(catalog.path))
     index = catalog.index_on_disk() if dry_run else None
     held = {result.key: result for result in catalog.results(origin=None)} if dry_run else None
     for other in others:
@@ -126,6 +128,7 @@ class _Tally:
 
     prefer: Prefer
     dry_run: bool
+    scopes: Sequence[Scope]
     counts: dict[str, int] = field(default_factory=dict)
     conflicts: list[MergeConflict] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -145,18 +148,21 @@ class _Tally:
         reading = _Reading(catalog, other, self.left_out, self.dry_run)
         for theirs in other:
             records = [record for record in records_of(theirs.embeddings) if reading.takes(theirs.id, record)]
-            read = replace(theirs, embeddings=StoredEmbeddings(catalog.embeddings_folder, records))
-            old = index.candidates.get(read.id)
+            old = index.candidates.get(theirs.id)
+            fresh = [] if old is None else [r for r in records if self._is_read_here(theirs.id, r)]
+            kept = [record for record in records if record not in fresh]
+            read = replace(theirs, embeddings=StoredEmbeddings(catalog.embeddings_folder, kept))
             if old is None:
                 self._count("n_added")
                 known = read
             else:
-                known = self._joined(old, read)
+                known = self._joined(old, read, "here" if fresh else self.prefer)
                 self._count("n_same" if _plain(old) == _plain(known) else "n_changed")
             had = set() if old is None else {record.digest for record in records_of(old.embeddings)}
-            new = [record for record in records_of(known.embeddings) if record.digest not in had]
-            self._count("n_embeddings", len(new))
-            for record in new:
+            self._count("n_embeddings", len({r.digest for r in records_of(known.embeddings)} - had))
+            for record in records_of(known.embeddings):
+                if record not in kept:
+                    continue
                 reading.keep(record)
                 if record.space not in index.spaces or index.spaces[record.space].probe == Space.probe:
                     index.spaces[record.space] = reading.spaces[record.space]
@@ -168,6 +174,9 @@ class _Tally:
         """Join another catalog's results into those that are held."""
         for new in theirs:
             old = held.get(new.key)
+            if new.origin == "card" and self._is_claim_read_here(new):
+                self._count("n_results_same")
+                continue
             if old is None:
                 held[new.key] = new
                 self._count("n_results_added")
@@ -176,7 +185,7 @@ class _Tally:
             for name in ("error", "n_test", "embedding"):
                 here, there = getattr(old, name), getattr(new, name)
                 if here is not None and there is not None and here != there:
-                    self._conflict(_named(new), name, str(here)[:19], str(there)[:19])
+                    self._conflict(_named(new), name, str(here)[:19], str(there)[:19], self.prefer)
             known = replace(kept, embedding=kept.embedding or other.embedding)
             if old.error == new.error and kept.n_test is None:
                 known = replace(known, n_test=other.n_test)
@@ -199,26 +208,38 @@ class _Tally:
         known = [r if r.embedding in embeddings else replace(r, embedding=None) for r in found]
         return known, list(embeddings.values())
 
-    def _joined(self, old: Candidate, read: Candidate) -> Candidate:
+    def _is_read_here(self, id: str, record: EmbeddingRecord) -> bool:
+        """Whether an embedding is of a card that was read here: then sync would not read it again."""
+        covering = (scope for scope in self.scopes if scope.covers(record.endpoint, record.space))
+        return record.pack is not None and any(scope.cards.get(id) for scope in covering)
+
+    def _is_claim_read_here(self, claim: Result) -> bool:
+        own = (scope for scope in self.scopes if scope.report.endpoint == claim.endpoint)
+        return any(scope.cards.get(claim.checkpoint) for scope in own)
+
+    def _joined(self, old: Candidate, read: Candidate, prefer: Prefer) -> Candidate:
         """What is known of a candidate from both sides; contradictions are noted."""
         ours = {record.subject: record for record in records_of(old.embeddings)}
         theirs = {record.subject: record for record in records_of(read.embeddings)}
         for name in _FACTS:
             here, there = getattr(old, name), getattr(read, name)
             if here is not None and there is not None and here != there:
-                self._conflict(read.id, name, here, there)
+                self._conflict(read.id, name, here, there, prefer)
         for subject in ours.keys() & theirs.keys():
             mine, other = ours[subject], theirs[subject]
             if (mine.pack is None) != (other.pack is None):  # whoever is preferred: a card only claims
                 del (ours if other.pack is None else theirs)[subject]
             elif mine.digest != other.digest:
-                self._conflict(read.id, f"embedding of {mine.task}", mine.digest[:19], other.digest[:19])
+                what = f"embedding of {mine.task}"
+                self._conflict(read.id, what, mine.digest[:19], other.digest[:19], prefer)
+            elif mine != other:  # the same, in another pack
+                del theirs[subject]
         old, read = _with(old, ours.values()), _with(read, theirs.values())
-        first, last = (old, read) if self.prefer == "other" else (read, old)
+        first, last = (old, read) if prefer == "other" else (read, old)
         return joined(first, last, across_revisions=True)
 
-    def _conflict(self, about: str, what: str, here: object, there: object) -> None:
-        self.conflicts.append(MergeConflict(about, what, str(here), str(there), self.prefer))
+    def _conflict(self, about: str, what: str, here: object, there: object, kept: Prefer) -> None:
+        self.conflicts.append(MergeConflict(about, what, str(here), str(there), kept))
 
     def _count(self, name: str, n: int = 1) -> None:
         self.counts[name] = self.counts.get(name, 0) + n
@@ -226,7 +247,7 @@ class _Tally:
 
 @dataclass
 class _Reading:
-    """Another catalog's embeddings, each read once, and taken into a catalog.
+    """Another catalog's embeddings, each looked at once, and taken into a catalog.
 
     Attributes:
         catalog: Where to.
@@ -257,7 +278,7 @@ class _Reading:
         return error is None
 
     def keep(self, record: EmbeddingRecord) -> None:
-        """Write what a record of the catalog names now, where it is not there."""
+        """Write what a record of the other catalog names, where it is not here or is damaged."""
         what = record.pack or record.digest
         if self.dry_run or what in self._kept:
             return

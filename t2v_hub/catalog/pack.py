@@ -32,7 +32,7 @@ from t2v_hub.catalog.matrix import Matrix
 from t2v_hub.embedding import HalfVector, Measurement, Space, TaskEmbedding, TaskInfo, canonical_json
 from t2v_hub.embedding.half import POWERS
 from t2v_hub.errors import EmbeddingError, EmbeddingFileError
-from t2v_hub.storage import write_atomically
+from t2v_hub.storage import touch, write_atomically
 
 T = TypeVar("T", np.float64, np.int64)
 
@@ -176,12 +176,18 @@ def copy_pack(source: Path, folder: Path, key: str) -> None:
         StorageError: The disk is full, read-only or closed to us.
     """
     with contextlib.suppress(EmbeddingFileError):
-        open_pack(folder, key)
+        found = open_pack(folder, key).path
+        for suffix in (".npy", ".parquet"):  # nobody may have named it for long
+            touch(found.with_suffix(suffix))
         return
     path = open_pack(source, key).path
     for suffix in (".npy", ".parquet"):
-        with path.with_suffix(suffix).open("rb") as file:
-            write_atomically(folder / f"{key}{suffix}", functools.partial(shutil.copyfileobj, file))
+        try:
+            original = path.with_suffix(suffix).open("rb")
+        except OSError as error:
+            raise EmbeddingFileError(f"{str(path)!r} cannot be read any more ({error}).") from error
+        with original:
+            write_atomically(folder / f"{key}{suffix}", functools.partial(shutil.copyfileobj, original))
 
 
 def open_pack(folder: Path, key: str) -> Pack:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WRONG_USAGE = 2
 INTERRUPTED = 130
+# What the command line itself makes of: an end with a code, wrong usage, nobody who reads on.
+_NO_DEFECT = (typer.Exit, typer.Abort, *typer.BadParameter.__mro__[1:3], BrokenPipeError)
 _PIPE_WIDTH = 10_000  # a pipe has no width: nothing is cut or wrapped for it
 
 
@@ -163,7 +165,7 @@ def session(
             output._message("interrupted: ", _after_an_interrupt(kept), "yellow")
             raise typer.Exit(INTERRUPTED) from error
         except Exception as error:
-            if log is None or isinstance(error, typer.Exit | typer.Abort | typer.BadParameter):
+            if log is None or isinstance(error, _NO_DEFECT):
                 raise
             # A defect, of ours or another's: who collects lines finds it as a line, traceback and all.
             told = "".join(traceback.format_exception(error))

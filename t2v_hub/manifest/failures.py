@@ -62,7 +62,8 @@ class FailureTable:
     """The failures of one shard, as they are known to one process.
 
     The file is written anew whenever a row fails or heals, whole or not at all, and there is none where
-    nothing failed. Failures of other manifests that share the folder stay in it.
+    nothing failed. Failures of rows that the manifest does not have stay in it: they may be those of another
+    manifest that shares the folder.
 
     Args:
         folder: Folder of the embeddings.

@@ -11,7 +11,7 @@ from typing import Literal
 from t2v_hub import data as data_room
 from t2v_hub.data.task import ImageTask
 from t2v_hub.embedding import TaskEmbedding
-from t2v_hub.errors import T2VError
+from t2v_hub.errors import StorageError
 from t2v_hub.manifest.failures import Failure, FailureTable
 from t2v_hub.manifest.manifest import Manifest, ManifestRow
 from t2v_hub.manifest.shard import Shard
@@ -19,7 +19,8 @@ from t2v_hub.manifest.standing import clear_half_written, note, standing
 from t2v_hub.storage import storage_error
 from t2v_hub.task2vec import Task2Vec
 
-_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_HOPELESS = (*_FULL, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,8 @@ def embed_manifest(
         words: Turns the message of an error into what the table of failures says.
 
     Raises:
-        StorageError: The folder cannot be made, or a disk is full or read-only: what follows would fare no
-            better. Where that is the disk of a cache, it may be another error of ours. What was finished is
-            kept.
+        StorageError: The folder cannot be made, or a disk is full or read-only, a cache's too: what follows
+            would fare no better. What was finished is kept.
     """
     start = time.monotonic()
     folder, shard = Path(folder), shard or Shard()
@@ -165,7 +165,10 @@ class _Run:
         # Thousands of strangers' data sets go through libraries that may raise anything: one of them must
         # not cost the others. The error is named, in the report and in the table.
         except Exception as error:
-            if (hopeless := _hopeless(error)) is not None:
+            hopeless = _hopeless(error)
+            if hopeless is error:
+                raise
+            if hopeless is not None:
                 raise hopeless from error
             return self._failed(row, path, start, error)
         return RowOutcome(row, "embedded", path, embedding, task.image_column, time.perf_counter() - start)
@@ -190,13 +193,18 @@ class _Run:
         )
 
 
-def _hopeless(error: BaseException | None) -> T2VError | None:
+def _hopeless(error: BaseException | None) -> StorageError | None:
     """What ends a run: an error below which a disk is full, or may not be written."""
-    first, below = error, error
-    while below is not None:
-        if isinstance(below, OSError) and below.errno in _HOPELESS:
-            if isinstance(first, T2VError):
-                return first
-            return storage_error(below.filename or "a file", below)
-        below = below.__cause__ or below.__context__
+    below, seen, handled = error, set[int](), False
+    while below is not None and id(below) not in seen:
+        seen.add(id(below))
+        # Where a library tried to write and then failed on something else, a read-only place says nothing.
+        if isinstance(below, OSError) and below.errno in (_FULL if handled else _HOPELESS):
+            if isinstance(error, StorageError):
+                return error
+            return (
+                below if isinstance(below, StorageError) else storage_error(below.filename or "a file", below)
+            )
+        handled = handled or below.__cause__ is None
+        below = below.__cause__ or (None if below.__suppress_context__ else below.__context__)
     return None
