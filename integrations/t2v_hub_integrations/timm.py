@@ -240,19 +240,16 @@ def _network(
             f"catalog or in its card (library_name)."
         )
     if options or not pretrained:
-        config = checkpoint_of(item.candidate).files().config
-        arguments = {**(config.get("model_args") or {}), "num_classes": model.num_classes, **options}
-        if config.get("global_pool"):
-            arguments.setdefault("global_pool", config["global_pool"])
+        files = checkpoint_of(item.candidate).files()
+        architecture = str(files.config["architecture"])
+        arguments = {**files.model_args, "num_classes": model.num_classes, **options}
         own = {key: value for key, value in dict(model.pretrained_cfg).items() if key not in _SOURCES}
         own |= {"num_classes": model.num_classes, "state_dict": model.state_dict()}
         try:
-            model = timm.create_model(
-                str(config["architecture"]), pretrained=pretrained, pretrained_cfg=own, **arguments
-            )
+            model = timm.create_model(architecture, pretrained=pretrained, pretrained_cfg=own, **arguments)
         except (RuntimeError, TypeError, ValueError, AssertionError) as error:
             raise CheckpointError(
-                f"timm cannot build {config['architecture']!r} for {item.candidate.id!r} with "
+                f"timm cannot build {architecture!r} for {item.candidate.id!r} with "
                 f"{', '.join(options) or 'these arguments'}: {error}"
             ) from error
     model.reset_classifier(len(names))

@@ -78,7 +78,7 @@ def load_for_trainer(item: RankedCandidate | Ranking, data: object) -> Trainable
     if isinstance(network, PreTrainedModel):
         model, processor = network, _processor(files.folder, preprocessing)
     else:
-        model = _wrapped(network, files.config)
+        model = _wrapped(network, str(files.config["architecture"]), files.model_args)
         processor = TimmWrapperImageProcessor(
             pretrained_cfg=model.config.pretrained_cfg, architecture=model.config.architecture
         )
@@ -90,22 +90,18 @@ def load_for_trainer(item: RankedCandidate | Ranking, data: object) -> Trainable
     return TrainableCheckpoint(item.candidate.id, model, processor, preprocessing)
 
 
-def _wrapped(network: torch.nn.Module, config: Mapping[str, Any]) -> PreTrainedModel:
+def _wrapped(network: torch.nn.Module, architecture: str, model_args: Mapping[str, Any]) -> PreTrainedModel:
     """A timm network inside transformers' wrapper.
 
     Its ``from_pretrained`` cannot read what timm 1.0.31 exports, whose ``model_args`` have ``num_classes``.
     """
     own: Any = network.pretrained_cfg
-    arguments = {
-        key: value for key, value in (config.get("model_args") or {}).items() if key != "num_classes"
-    }
-    if config.get("global_pool"):
-        arguments.setdefault("global_pool", config["global_pool"])
+    arguments = {key: value for key, value in model_args.items() if key != "num_classes"}
     n_classes = int(own["num_classes"])
     names = list(own.get("label_names") or (f"LABEL_{code}" for code in range(n_classes)))
     wrapper = TimmWrapperForImageClassification(
         TimmWrapperConfig(  # type: ignore[call-arg]  # its base class takes these
-            architecture=str(config["architecture"]),
+            architecture=architecture,
             model_args=arguments,
             pretrained_cfg={key: own[key] for key in _TIMM_RECIPE if own.get(key) is not None},
             num_labels=n_classes,

@@ -173,10 +173,10 @@ class _Tally:
     def results(self, held: dict[Key, Result], theirs: Sequence[Result]) -> None:
         """Join another catalog's results into those that are held."""
         for new in theirs:
-            old = held.get(new.key)
             if new.origin == "card" and self._is_claim_read_here(new):
                 self._count("n_results_same")
                 continue
+            old = held.get(new.key)
             if old is None:
                 held[new.key] = new
                 self._count("n_results_added")
@@ -262,7 +262,7 @@ class _Reading:
     left_out: list[str]
     dry_run: bool
     spaces: dict[str, Space] = field(init=False)
-    _errors: dict[str, str | None] = field(default_factory=dict)
+    _errors: dict[tuple[str | None, str], str | None] = field(default_factory=dict)
     _kept: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -270,9 +270,10 @@ class _Reading:
 
     def takes(self, id: str, record: EmbeddingRecord) -> bool:
         """Whether a candidate's embedding can be read; says so where it cannot."""
-        if record.digest not in self._errors:
-            self._errors[record.digest] = self._error(record)
-        error = self._errors[record.digest]
+        where = record.pack, record.digest  # one embedding may be damaged in a pack and whole in a file
+        if where not in self._errors:
+            self._errors[where] = self._error(record)
+        error = self._errors[where]
         if error is not None:
             self.left_out.append(f"{id}: {error}")
         return error is None

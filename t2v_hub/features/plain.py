@@ -128,12 +128,13 @@ def network_features(
     Warns:
         CacheWarning: What was kept is damaged, or nothing can be kept.
     """
-    placed = network.placed(device_named(device), torch.float32)
+    place = device_named(device)
     store = FeatureStore(None if cache is False else Path(cache or home() / "features"))
     key = feature_key(_identity(network), images.digest)
     known = store.load(key, n=len(images))
     if known is not None:
         return known.features
+    placed = network.placed(place, torch.float32)
     passes = Passes(placed, images.pixels(network.preprocessing), batch_size=batch_size)
     parts: list[NDArray[np.float32]] = []
     bar = tqdm(total=len(images), desc="Features", unit="image", disable=None if progress else True)

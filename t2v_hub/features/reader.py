@@ -75,16 +75,13 @@ class Checkpoint:
             )
         return files
 
-    def network(self, files: ModelFiles | None = None) -> ProbeNetwork:
+    def network(self) -> ProbeNetwork:
         """The frozen network, whose features a head can be fitted on.
-
-        Args:
-            files: Its files, where they are at hand.
 
         Raises:
             CheckpointError: It does not load; the message says why.
         """
-        files = self.files() if files is None else files
+        files = self.files()
         try:
             return _network_in(load_network(files), files)
         except ProbeError as error:

@@ -37,6 +37,14 @@ class ModelFiles:
     weights: Path
     revision: str | None = None
 
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """Arguments that timm makes the architecture with; older files have the pooling beside them."""
+        arguments = dict(self.config.get("model_args") or {})
+        if self.config.get("global_pool"):
+            arguments.setdefault("global_pool", self.config["global_pool"])
+        return arguments
+
 
 def find_model(
     location: str | Path,

@@ -145,9 +145,7 @@ def _timm_network(files: ModelFiles) -> LoadedNetwork:
     pretrained = dict(config.get("pretrained_cfg") or {})
     n_classes = config.get("num_classes", pretrained.get("num_classes", 1000))
     # Newer timm records num_classes among the arguments too; the one at the top is the network's own.
-    arguments: dict[str, Any] = {**(config.get("model_args") or {}), "num_classes": n_classes}
-    if config.get("global_pool") and "global_pool" not in arguments:
-        arguments["global_pool"] = config["global_pool"]
+    arguments: dict[str, Any] = {**files.model_args, "num_classes": n_classes}
     # An architecture like hf-hub:org/name, or one of these, makes timm fetch other weights, pickles too.
     foreign = sorted(arguments.keys() & {"pretrained", "pretrained_cfg", "checkpoint_path", "cache_dir"})
     if foreign:
